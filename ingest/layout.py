@@ -1,0 +1,187 @@
+"""From words and layout boxes to regions: pure geometry on fractions of the page. Knows no file format and no model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from statistics import median
+from typing import NamedTuple
+
+from mmrag.text import has_cjk, sentence_spans
+from mmrag.types import WHOLE_PAGE, BBox, Region, RegionKind, TextSpan, Word
+
+CELL = " | "
+"""Between the cells of a table row, in the text of a table region; rows stand one a line."""
+
+_CAPTION = re.compile(r"^\s*(figure|fig\.?|table|chart|exhibit|图|表)\s*[\dIVX一二三四五六七八九十]+", re.IGNORECASE)
+_NUMBER = re.compile(r"^[(\[\-–−+]?\s*[$€£¥]?\s*\d[\d.,\s]*\s*[%)\]]?$")
+_YEAR = re.compile(r"^(19|20)\d\d$")
+# A caption stands within this share of the page height of what it names, as measured on reports and papers.
+_CAPTION_GAP = 0.08
+
+
+class PlacedWord(NamedTuple):
+    """A word on the page; `block` is the paragraph that the reader of the file put it in."""
+
+    text: str
+    box: BBox
+    block: int
+
+
+class LayoutBox(NamedTuple):
+    """What the layout model saw, in reading order."""
+
+    box: BBox
+    kind: RegionKind
+
+
+def build_regions(
+    page_id: str, words: Sequence[PlacedWord], boxes: Sequence[LayoutBox], *, aspect: float
+) -> tuple[Region, ...]:
+    """Put every word into one region. `aspect` is page height / width, so that gaps along x and y compare.
+
+    Words that no layout box holds keep their paragraph as a region of kind text. A page without words or boxes is one
+    picture: a scan that could not be read or a photo can still be found and shown.
+    """
+    if not words and not boxes:
+        boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
+    held = _assign(words, boxes)
+    drafts = [
+        (box.box, box.kind, held[i])
+        for i, box in enumerate(boxes)
+        if held[i] or box.kind in (RegionKind.PICTURE, RegionKind.TABLE)
+    ]
+    for _, block in groupby(held[-1], key=lambda word: word.block):
+        stray = list(block)
+        _insert(drafts, (BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
+    regions = [
+        _region(f"{page_id}-r{i}", box, kind, inside, aspect) for i, (box, kind, inside) in enumerate(drafts, start=1)
+    ]
+    return tuple(_with_captions(regions))
+
+
+_Draft = tuple[BBox, RegionKind, list[PlacedWord]]
+
+
+def _assign(words: Sequence[PlacedWord], boxes: Sequence[LayoutBox]) -> dict[int, list[PlacedWord]]:
+    """Words by the index of the smallest box around their centre; -1 for those outside every box."""
+    held: dict[int, list[PlacedWord]] = {i: [] for i in range(-1, len(boxes))}
+    smallest_first = sorted(range(len(boxes)), key=lambda i: boxes[i].box.area)
+    for word in words:
+        owner = next((i for i in smallest_first if boxes[i].box.contains(word.box.center)), -1)
+        held[owner].append(word)
+    return held
+
+
+def _insert(drafts: list[_Draft], draft: _Draft) -> None:
+    """Before the first region that stands below it in the same column, else at the end."""
+    box = draft[0]
+    for i, (other, _, _) in enumerate(drafts):
+        if other.y0 >= box.y1 - 0.005 and other.x0 < box.x1 and other.x1 > box.x0:
+            drafts.insert(i, draft)
+            return
+    drafts.append(draft)
+
+
+def _region(region_id: str, box: BBox, kind: RegionKind, words: list[PlacedWord], aspect: float) -> Region:
+    if kind is RegionKind.TABLE and words:
+        text, placed, rows, header_rows = _table_text(words, aspect)
+        return Region(region_id, kind, box, text, placed, rows, header_rows)
+    text, placed = join_words(words)
+    if kind is RegionKind.TEXT and len(text) < 300 and _CAPTION.match(text):
+        kind = RegionKind.CAPTION
+    return Region(region_id, kind, box, text, placed, tuple(sentence_spans(text)))
+
+
+def join_words(words: Iterable[PlacedWord]) -> tuple[str, tuple[Word, ...]]:
+    """Words in reading order as running text: no spaces inside Chinese, hyphens at line ends closed."""
+    text, placed = "", []
+    previous: PlacedWord | None = None
+    for word in words:
+        if previous and _is_hyphenated(previous, word):
+            text = text[:-1]
+            placed[-1] = placed[-1]._replace(text=placed[-1].text[:-1])
+        elif previous and not (has_cjk(previous.text[-1]) and has_cjk(word.text[0])):
+            text += " "
+        placed.append(Word(word.text, word.box, len(text)))
+        text += word.text
+        previous = word
+    return text, tuple(placed)
+
+
+def _is_hyphenated(first: PlacedWord, second: PlacedWord) -> bool:
+    breaks = len(first.text) > 2 and first.text[-1] in "-\u00ad" and first.text[-2].islower() and second.text[0].islower()
+    return breaks and second.box.y0 > first.box.center[1]
+
+
+def _table_text(
+    words: Sequence[PlacedWord], aspect: float
+) -> tuple[str, tuple[Word, ...], tuple[TextSpan, ...], int]:
+    """Rows one a line, cells between bars, by the white space between words."""
+    text, placed, rows, texts = "", [], [], []
+    for row in visual_rows(words):
+        start = len(text)
+        cells = _cells(row, aspect)
+        for i, cell in enumerate(cells):
+            text += CELL if i else ""
+            cell_text, cell_words = join_words(cell)
+            placed.extend(word._replace(start=word.start + len(text)) for word in cell_words)
+            text += cell_text
+        rows.append(TextSpan(start, len(text)))
+        texts.append([join_words(cell)[0] for cell in cells])
+        text += "\n"
+    return text.rstrip("\n"), tuple(placed), tuple(rows), _header_rows(texts)
+
+
+def visual_rows(words: Sequence[PlacedWord]) -> list[list[PlacedWord]]:
+    """Words that stand on one printed line, top to bottom, each line left to right."""
+    rows: list[list[PlacedWord]] = []
+    for word in sorted(words, key=lambda w: w.box.center[1]):
+        anchor = rows[-1][0].box if rows else None
+        if anchor and abs(word.box.center[1] - anchor.center[1]) < 0.5 * min(anchor.height, word.box.height):
+            rows[-1].append(word)
+        else:
+            rows.append([word])
+    return [sorted(row, key=lambda w: w.box.x0) for row in rows]
+
+
+def _cells(row: list[PlacedWord], aspect: float) -> list[list[PlacedWord]]:
+    # Between words of a cell stands a space of about a quarter of the type size, between cells a whole one or more.
+    wide = 0.8 * median(w.box.height for w in row) * aspect
+    cells = [[row[0]]]
+    for previous, word in zip(row, row[1:], strict=False):
+        if word.box.x0 - previous.box.x1 > wide:
+            cells.append([word])
+        else:
+            cells[-1].append(word)
+    return cells
+
+
+def _header_rows(rows: Sequence[Sequence[str]]) -> int:
+    """Rows before the first that holds a figure (years name columns); one if no row does, so that a list keeps its title."""
+    for i, row in enumerate(rows):
+        if any(_NUMBER.match(cell) and not _YEAR.match(cell) for cell in row[1:]):
+            return min(i, 4)
+    return min(1, len(rows) - 1)
+
+
+def _with_captions(regions: Sequence[Region]) -> list[Region]:
+    """Tie each table and picture to the nearest free caption above or below it."""
+    captions = {r.id: r for r in regions if r.kind is RegionKind.CAPTION}
+    tied = []
+    for region in regions:
+        if region.kind in (RegionKind.TABLE, RegionKind.PICTURE):
+            near = [(gap, c.id) for c in captions.values() if (gap := _gap(region.box, c.box)) < _CAPTION_GAP]
+            if near:
+                region = replace(region, caption_id=captions.pop(min(near)[1]).id)
+        tied.append(region)
+    return tied
+
+
+def _gap(box: BBox, caption: BBox) -> float:
+    """Vertical distance in page heights; infinite when the two do not share a column."""
+    if min(box.x1, caption.x1) <= max(box.x0, caption.x0):
+        return float("inf")
+    return max(0.0, caption.y0 - box.y1, box.y0 - caption.y1)

@@ -1,0 +1,60 @@
+"""Words of a page that has none in its file: rapidocr, whose models are in its wheel. Knows pixels, not documents."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ingest.layout import PlacedWord
+from mmrag.types import BBox
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MIN_CONFIDENCE = 0.5
+# Lines further apart than this many line heights belong to different paragraphs.
+_PARAGRAPH_GAP = 0.9
+
+
+def read_lines(image: Image.Image) -> list[PlacedWord]:
+    """The printed lines of a page image, one `PlacedWord` each, grouped into paragraphs."""
+    result = _engine()(np.asarray(image)[:, :, ::-1], text_score=MIN_CONFIDENCE)  # (h, w, 3), blue first as OpenCV has it
+    if result.boxes is None or result.txts is None:
+        return []
+    lines = [
+        (text.strip(), BBox.from_size((*corners.min(axis=0), *corners.max(axis=0)), image.width, image.height))
+        for corners, text in zip(result.boxes, result.txts, strict=True)  # corners: (4, 2) pixels
+        if text.strip()
+    ]
+    return _paragraphs(lines)
+
+
+def _paragraphs(lines: list[tuple[str, BBox]]) -> list[PlacedWord]:
+    """Give lines that follow each other closely in one column the same block number, blocks in order of their first line."""
+    blocks: list[list[tuple[str, BBox]]] = []
+    for line in sorted(lines, key=lambda item: (item[1].y0, item[1].x0)):
+        home = next((block for block in reversed(blocks) if _follows(block[-1][1], line[1])), None)
+        if home is None:
+            blocks.append([line])
+        else:
+            home.append(line)
+    return [PlacedWord(text, box, i) for i, block in enumerate(blocks) for text, box in block]
+
+
+def _follows(above: BBox, below: BBox) -> bool:
+    height = min(above.height, below.height)
+    close = -0.5 * height <= below.y0 - above.y1 <= _PARAGRAPH_GAP * height
+    shared = min(above.x1, below.x1) - max(above.x0, below.x0)
+    return close and shared > 0.3 * min(above.width, below.width) and max(above.height, below.height) < 1.6 * height
+
+
+@lru_cache(maxsize=1)
+def _engine() -> Any:
+    # rapidocr logs every model that it opens, by a logger that it configures itself on import.
+    from rapidocr import RapidOCR
+
+    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
+    return RapidOCR(params={"Global.log_level": "error"})

@@ -1,0 +1,316 @@
+"""Files in, documents in the index: finds files, reads them in worker processes, chunks, encodes and commits one by one.
+
+A file that cannot be read costs only itself: it ends as a row with its reason, and the batch goes on.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, TimeoutError
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from ingest.chunk import chunk_pages
+from ingest.pdf import FileFacts, inspect_file, read_pages
+from mmrag.errors import DocumentError, MmragError, UnreadableFile
+from mmrag.index import Index, Vectors
+from mmrag.models import Encoders
+from mmrag.render import render_page
+from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, RegionKind
+
+BATCH_PAGES = 4
+"""Pages that a worker reads before it answers: enough to spread the opening of the file, few enough to show progress."""
+PAGE_SECONDS = 60.0
+"""A page that takes longer is given up, and its file with it."""
+AHEAD_PAGES = 64
+"""Pages that may wait, read but not yet encoded, so that memory does not grow with the batch."""
+RECYCLE_TASKS = 100
+"""Batches after which a worker is replaced: MuPDF keeps caches for as long as its process lives."""
+
+
+class Outcome(StrEnum):
+    INGESTED = "ingested"
+    REPLACED = "replaced"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one file. `reason` says what to do when it failed."""
+
+    path: Path
+    outcome: Outcome
+    pages: int = 0
+    chunks: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of a running ingest."""
+
+    file: str
+    pages_done: int
+    pages_total: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a batch."""
+
+    results: list[FileResult] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(result.outcome is outcome for result in self.results)
+
+    @property
+    def pages_read(self) -> int:
+        return sum(r.pages for r in self.results if r.outcome in (Outcome.INGESTED, Outcome.REPLACED))
+
+
+def ingest_files(
+    index: Index,
+    sources: Iterable[str | Path],
+    encoders: Encoders,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Report:
+    """Bring files, folders (searched below) and glob patterns into the index; content that it already holds is skipped.
+
+    Raises StoreBusy and StoreMismatch before anything is read; whatever goes wrong with one file is in its FileResult.
+    """
+    started = perf_counter()
+    report = Report()
+    index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
+    with index.writing():
+        files, problems = find_files(sources, exclude=index.path)
+        report.results.extend(problems)
+        new = [job for path in files if (job := _new_content(index, path, report)) is not None]
+        if new:
+            _ingest_new(index, new, encoders, workers or _cores(), report, on_progress)
+    report.seconds = perf_counter() - started
+    return report
+
+
+# -- which files -----------------------------------------------------------------------------------------------------
+
+
+def find_files(sources: Iterable[str | Path], *, exclude: Path | None = None) -> tuple[list[Path], list[FileResult]]:
+    """Absolute paths of the files that `sources` name, each once, and a failed row for whatever cannot be looked at.
+
+    A file that is named must be of a known kind; files of other kinds inside a folder are passed over.
+    """
+    files: dict[Path, None] = {}
+    problems: list[FileResult] = []
+    for source in sources:
+        path = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  # closes `..` without following links
+        if path.is_dir():
+            files.update(dict.fromkeys(_files_below(path, exclude, problems)))
+        elif path.exists():
+            files[path] = None
+        elif matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # absolute patterns, which Path.glob refuses
+            found, trouble = find_files([m for m in matches if not Path(m).is_file() or _is_known(m)], exclude=exclude)
+            files.update(dict.fromkeys(found))
+            problems.extend(trouble)
+        else:
+            problems.append(_failed(path, "There is no such file or folder."))
+    return list(files), problems
+
+
+def _files_below(folder: Path, exclude: Path | None, problems: list[FileResult]) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        problems.append(_failed(Path(error.filename or folder), f"The folder cannot be read: {error.strerror}."))
+
+    for root, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if Path(root, name).resolve() != exclude)
+        yield from (Path(root, name) for name in sorted(names) if _is_known(name))
+
+
+def _is_known(name: str) -> bool:
+    return Path(name).suffix.lower() in MEDIA_TYPES
+
+
+def _failed(path: Path, reason: str) -> FileResult:
+    return FileResult(path, Outcome.FAILED, reason=reason)
+
+
+# -- what is new -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Job:
+    """A file whose content the index does not hold."""
+
+    path: Path
+    sha256: str
+    facts: FileFacts = FileFacts(0, "")
+    pages: list[Future[list[Page]]] = field(default_factory=list)
+
+    @property
+    def document_id(self) -> str:
+        return self.sha256[:16]  # 64 bits: no two files of a collection share them by chance
+
+    def document(self) -> Document:
+        return Document(
+            id=self.document_id,
+            sha256=self.sha256,
+            name=self.path.name,
+            path=str(self.path),
+            media_type=MEDIA_TYPES[self.path.suffix.lower()],
+            title=self.facts.title,
+            page_count=self.facts.page_count,
+            size=self.path.stat().st_size,
+        )
+
+
+def _new_content(index: Index, path: Path, report: Report) -> _Job | None:
+    if not _is_known(path.name):
+        kinds = ", ".join(sorted(suffix[1:] for suffix in MEDIA_TYPES))
+        report.results.append(_failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
+        return None
+    try:
+        with path.open("rb") as file:
+            job = _Job(path, hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        report.results.append(_failed(path, f"The file cannot be read: {error.strerror}."))
+        return None
+    known = index.document(job.document_id)
+    if known is None:
+        return job
+    index.link(str(path), path.name, known.id)
+    report.results.append(FileResult(path, Outcome.UNCHANGED, known.page_count))
+    return None
+
+
+# -- reading, encoding, committing -----------------------------------------------------------------------------------
+
+
+def _ingest_new(
+    index: Index,
+    jobs: Sequence[_Job],
+    encoders: Encoders,
+    workers: int,
+    report: Report,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    jobs = list({job.sha256: job for job in reversed(jobs)}.values())[::-1]  # of copies, the first; the rest are linked
+    with closing(_Pool(workers)) as pool:
+        ready = _inspected(jobs, pool, report)
+        total, done = sum(job.facts.page_count for job in ready), 0
+        waiting: deque[_Job] = deque()
+        queue = deque(ready)
+        while queue or waiting:
+            while queue and sum(job.facts.page_count for job in waiting) < AHEAD_PAGES:
+                waiting.append(_schedule(queue.popleft(), pool))
+            job = waiting.popleft()
+            on_progress(Progress(job.path.name, done, total))
+            try:
+                pages: list[Page] = []
+                for future in job.pages:
+                    pages.extend(_result(future))
+                    on_progress(Progress(job.path.name, done + len(pages), total))
+                report.results.append(_commit(index, job, pages, encoders))
+            except DocumentError as error:
+                report.results.append(_failed(job.path, str(error)))
+            done += job.facts.page_count
+
+
+class _Pool:
+    """Worker processes, started by spawn: MuPDF must not be forked, and Chroma's threads neither."""
+
+    def __init__(self, workers: int) -> None:
+        self._pool = ProcessPool(max_workers=workers, max_tasks=RECYCLE_TASKS, context=get_context("spawn"))
+
+    def submit(self, function: Callable[..., Any], *args: Any, pages: int = 1) -> Future[Any]:
+        return self._pool.schedule(function, args=args, timeout=PAGE_SECONDS * pages)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._pool.stop()
+        self._pool.join()
+
+
+def _inspected(jobs: Sequence[_Job], pool: _Pool, report: Report) -> list[_Job]:
+    looks = [(job, pool.submit(inspect_file, job.path)) for job in jobs]
+    ready = []
+    for job, look in looks:
+        try:
+            job.facts = _result(look)
+            ready.append(job)
+        except DocumentError as error:
+            report.results.append(_failed(job.path, str(error)))
+    return ready
+
+
+def _schedule(job: _Job, pool: _Pool) -> _Job:
+    numbers = range(1, job.facts.page_count + 1)
+    batches = [numbers[i : i + BATCH_PAGES] for i in range(0, len(numbers), BATCH_PAGES)]
+    job.pages = [pool.submit(read_pages, job.path, job.document_id, list(b), pages=len(b)) for b in batches]
+    return job
+
+
+def _result(future: Future[Any]) -> Any:
+    """What a worker returned; whatever happened to it instead becomes a DocumentError."""
+    try:
+        return future.result()
+    except MmragError:
+        raise
+    except TimeoutError as error:
+        raise UnreadableFile(f"A page took more than {PAGE_SECONDS:.0f} s to read: split the file or leave the page out.") from error
+    except ProcessExpired as error:
+        raise UnreadableFile(f"Reading the file ended its process ({error}): open it in a viewer and save it anew.") from error
+    except Exception as error:
+        raise UnreadableFile(f"The file cannot be read ({type(error).__name__}: {error}).") from error
+
+
+def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) -> FileResult:
+    document = job.document()
+    replaces = index.at_path(document.path) is not None
+    chunks = chunk_pages(document.id, pages, encoders.text)
+    text_vectors, image_vectors = _encode(chunks, job.path, encoders)
+    index.add(
+        document, pages, chunks, source=job.path, text_vectors=text_vectors, image_vectors=image_vectors
+    )
+    outcome = Outcome.REPLACED if replaces else Outcome.INGESTED
+    return FileResult(job.path, outcome, len(pages), len(chunks))
+
+
+def _encode(chunks: Sequence[Chunk], path: Path, encoders: Encoders) -> tuple[Vectors, Vectors]:
+    """Vectors of the text and of the image collection.
+
+    Without an image encoder a picture is found by its caption, its words and the text around it.
+    """
+    worded = [chunk for chunk in chunks if chunk.encoded_text]
+    vectors = dict(
+        zip(
+            (chunk.id for chunk in worded),
+            encoders.text.get_text_embedding_batch([chunk.encoded_text for chunk in worded]),
+            strict=True,
+        )
+    )
+    text_vectors = {chunk.id: vectors[chunk.id] for chunk in worded if chunk.text}
+    pictures = [chunk for chunk in chunks if chunk.kind is RegionKind.PICTURE]
+    if encoders.image is None:
+        return text_vectors, {chunk.id: vectors[chunk.id] for chunk in pictures if chunk.id in vectors}
+    crops = [render_page(path, chunk.page, clip=chunk.box) for chunk in pictures]
+    return text_vectors, {
+        chunk.id: vector
+        for chunk, vector in zip(pictures, encoders.image.get_image_embedding_batch(crops), strict=True)
+    }
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

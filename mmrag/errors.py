@@ -1,0 +1,75 @@
+"""What can go wrong, and what to do about it.
+
+    MmragError
+    ├── UsageError            an option, profile or question that cannot be used as given
+    ├── MissingExtra          an optional dependency is not installed
+    ├── ModelNotFound         weights that are neither on this disk nor reachable
+    ├── StoreError            the store on disk
+    │   ├── StoreNotFound     there is none at this path yet
+    │   ├── StoreMismatch     it was built by other encoders or another version
+    │   └── StoreBusy         another process is writing to it
+    └── DocumentError         one file or page; the rest of a batch goes on
+        ├── UnreadableFile    missing, not permitted, empty, damaged or of an unknown kind
+        └── EncryptedFile     needs a password
+
+Every message is one sentence or two that name the file, page or option and say what to do next.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class MmragError(Exception):
+    """Base of everything that mmrag raises on purpose."""
+
+
+class UsageError(MmragError):
+    """An option, profile or question cannot be used as given."""
+
+
+class MissingExtra(MmragError):
+    """An optional dependency is not installed."""
+
+
+class ModelNotFound(MmragError):
+    """Model weights are neither on this disk nor reachable."""
+
+
+class StoreError(MmragError):
+    """The store on disk cannot be used."""
+
+
+class StoreNotFound(StoreError):
+    """There is no store at this path yet."""
+
+
+class StoreMismatch(StoreError):
+    """The store was built by other encoders or another version of the format."""
+
+
+class StoreBusy(StoreError):
+    """Another process is writing to the store."""
+
+
+class DocumentError(MmragError):
+    """One file or page cannot be ingested; the rest of the batch goes on."""
+
+
+class UnreadableFile(DocumentError):
+    """The file is missing, not permitted, empty, damaged or of an unknown kind."""
+
+
+class EncryptedFile(DocumentError):
+    """The file needs a password."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which extra brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{error.name or module} is not installed: run  pip install 'mmrag[{extra}]'"
+        ) from error

@@ -1,0 +1,403 @@
+"""The store on disk: a SQLite ledger with full text (FTS5, WAL) and two Chroma collections, text and image.
+
+The only code that touches SQLite and Chroma. Knows no encoder but the identity string it was given, reads no document.
+
+    store/
+      ledger.sqlite3    documents, pages, regions, chunks; full text of chunks and pages; what the vectors were made by
+      chroma/           vectors by chunk id
+      files/            a copy of every source file, named by its content
+      lock              held while a process writes
+
+A document is visible once the ledger has committed it. Its vectors are written before and erased after, under a journal
+row, so that whatever a killed process left half done is swept up by the next writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
+from mmrag.text import query_tokens, tokens
+from mmrag.types import MEDIA_TYPES, BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
+
+FORMAT = "1"
+TEXT, IMAGE = "text", "image"
+
+Vectors = Mapping[str, Sequence[float]]
+"""Vectors by chunk id."""
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE journal (document_id TEXT PRIMARY KEY);
+CREATE TABLE documents (
+    id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, media_type TEXT NOT NULL,
+    title TEXT NOT NULL, page_count INTEGER NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE sources (
+    path TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE);
+CREATE TABLE pages (
+    rowid INTEGER PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
+    number INTEGER NOT NULL, width REAL NOT NULL, height REAL NOT NULL, text_source TEXT NOT NULL,
+    UNIQUE (document_id, number));
+CREATE TABLE regions (
+    id TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE, page INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, words BLOB NOT NULL,
+    sentences TEXT NOT NULL, header_rows INTEGER NOT NULL, caption_id TEXT);
+CREATE INDEX regions_of_page ON regions (document_id, page, ordinal);
+CREATE TABLE chunks (
+    rowid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
+    page INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, context TEXT NOT NULL,
+    spans TEXT NOT NULL);
+CREATE INDEX chunks_of_page ON chunks (document_id, page);
+CREATE VIRTUAL TABLE chunks_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
+CREATE VIRTUAL TABLE pages_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
+"""
+
+
+class Index:
+    """Documents, their regions and vectors. Open with `Index.open`; writing needs `with index.writing():`."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = database
+
+    @classmethod
+    def open(cls, path: Path | str, *, create: bool = False) -> Index:
+        """Open the store in folder `path`; raises StoreNotFound unless `create`."""
+        path = Path(path).expanduser().resolve()
+        ledger = path / "ledger.sqlite3"
+        if not ledger.is_file() and not create:
+            raise StoreNotFound(f"There is no store at {path}: run  mmrag ingest FILE…  first, or name one with --store.")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            database = sqlite3.connect(ledger, isolation_level=None, check_same_thread=False)
+            database.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;")
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"The store at {path} cannot be opened: {error}.") from error
+        index = cls(path, database)
+        index._check_format()
+        return index
+
+    def _check_format(self) -> None:
+        try:
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+                with self.writing(), self._transaction():
+                    for statement in filter(str.strip, _SCHEMA.split(";\n")):
+                        self._db.execute(statement)
+                    self._db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+            found = self._meta("format")
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"The ledger in {self.path} is damaged ({error}): remove the folder and ingest again.") from error
+        if found != FORMAT:
+            raise StoreMismatch(
+                f"The store at {self.path} has format {found}, this mmrag reads format {FORMAT}: ingest into a new --store."
+            )
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- what made the vectors -------------------------------------------------------------------------------------
+
+    def _meta(self, key: str) -> str | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def require_encoders(self, *, text: str, image: str) -> None:
+        """Remember the encoders of an empty store, and refuse others afterwards: vectors of two models do not compare."""
+        for role, identity in ((f"{TEXT}_encoder", text), (f"{IMAGE}_encoder", image)):
+            known = self._meta(role)
+            if known is None:
+                self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (role, identity))
+            elif known != identity:
+                raise StoreMismatch(
+                    f"The store at {self.path} was built with the {role.replace('_', ' ')} {known}, not {identity}: "
+                    f"use the profile it was built with, or ingest into a new --store."
+                )
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the store for writing and sweep up what a killed writer left; raises StoreBusy if another process holds it."""
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StoreBusy(
+                f"Another mmrag process is writing to {self.path}: wait until it ends, or use another --store."
+            ) from error
+        try:
+            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
+                self._sweep()
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _sweep(self) -> None:
+        for (document_id,) in self._db.execute("SELECT document_id FROM journal").fetchall():
+            if self.document(document_id) is None:
+                self._erase(document_id)
+            self._db.execute("DELETE FROM journal WHERE document_id = ?", (document_id,))
+
+    def _erase(self, document_id: str) -> None:
+        """Vectors and file copy of a document that the ledger no longer shows."""
+        for name in (TEXT, IMAGE):
+            self._collection(name).delete(where={"document": document_id})
+        for copy in (self.path / "files").glob(f"{document_id}*"):
+            copy.unlink()
+
+    def add(
+        self,
+        document: Document,
+        pages: Sequence[Page],
+        chunks: Sequence[Chunk],
+        *,
+        source: Path,
+        text_vectors: Vectors,
+        image_vectors: Vectors,
+    ) -> None:
+        """Make a document visible, whole. Whatever its path held before is replaced."""
+        self._db.execute("INSERT OR REPLACE INTO journal VALUES (?)", (document.id,))
+        self._copy_source(document, source)
+        places = {chunk.id: chunk.page for chunk in chunks}
+        for name, vectors in ((TEXT, text_vectors), (IMAGE, image_vectors)):
+            self._upsert(name, document.id, places, vectors)
+        replaced = self.at_path(document.path)
+        with self._transaction():
+            self._insert(document, pages, chunks)
+            self._link(document.path, document.id)
+            self._db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
+        if replaced and replaced.id != document.id:
+            self._drop_if_unlinked(replaced.id)
+
+    def link(self, path: str, name: str, document_id: str) -> None:
+        """Note that `path` holds the content of a known document; a moved file takes its new name along."""
+        replaced, document = self.at_path(path), self.document(document_id)
+        with self._transaction():
+            self._link(path, document_id)
+            if document and not Path(document.path).exists():
+                self._db.execute("DELETE FROM sources WHERE path = ?", (document.path,))
+                self._db.execute("UPDATE documents SET path = ?, name = ? WHERE id = ?", (path, name, document_id))
+        if replaced and replaced.id != document_id:
+            self._drop_if_unlinked(replaced.id)
+
+    def remove(self, document_id: str) -> None:
+        """Leave nothing of a document behind."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO journal VALUES (?)", (document_id,))
+            for table in ("chunks", "pages"):
+                rows = f"SELECT rowid FROM {table} WHERE document_id = ?"  # noqa: S608  # table is one of two constants
+                self._db.execute(f"DELETE FROM {table}_fts WHERE rowid IN ({rows})", (document_id,))  # noqa: S608
+            self._db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
+        self._erase(document_id)
+        self._db.execute("DELETE FROM journal WHERE document_id = ?", (document_id,))
+
+    def _drop_if_unlinked(self, document_id: str) -> None:
+        if not self._db.execute("SELECT 1 FROM sources WHERE document_id = ?", (document_id,)).fetchone():
+            self.remove(document_id)
+
+    def _link(self, path: str, document_id: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (path, document_id))
+
+    def _copy_source(self, document: Document, source: Path) -> None:
+        target = self.source(document)
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+
+    def _insert(self, document: Document, pages: Sequence[Page], chunks: Sequence[Chunk]) -> None:
+        db, d = self._db, document
+        db.execute(
+            "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (d.id, d.sha256, d.name, d.path, d.media_type, d.title, d.page_count, d.size),
+        )
+        for page in pages:
+            cursor = db.execute(
+                "INSERT INTO pages (document_id, number, width, height, text_source) VALUES (?, ?, ?, ?, ?)",
+                (d.id, page.number, page.width, page.height, page.text_source),
+            )
+            text = " ".join(region.text for region in page.regions)
+            db.execute("INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text))))
+            db.executemany(
+                "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (_region_row(d.id, page.number, i, region) for i, region in enumerate(page.regions)),
+            )
+        for chunk in chunks:
+            cursor = db.execute(
+                "INSERT INTO chunks (id, document_id, page, kind, box, text, context, spans) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(chunk.id, d.id, chunk.page, str(chunk.kind), json.dumps(chunk.box), chunk.text, chunk.context),
+                    json.dumps(chunk.spans),
+                ),
+            )
+            db.execute(
+                "INSERT INTO chunks_fts (rowid, tokens) VALUES (?, ?)",
+                (cursor.lastrowid, " ".join(tokens(chunk.encoded_text))),
+            )
+
+    # -- vectors ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _chroma(self) -> Any:
+        import chromadb
+
+        return chromadb.PersistentClient(
+            path=str(self.path / "chroma"), settings=chromadb.Settings(anonymized_telemetry=False)
+        )
+
+    def _collection(self, name: str) -> Any:
+        return self._chroma.get_or_create_collection(
+            f"mmrag-{name}", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+        )
+
+    def _upsert(self, name: str, document_id: str, pages: Mapping[str, int], vectors: Vectors) -> None:
+        collection, ids = self._collection(name), list(vectors)
+        size = self._chroma.get_max_batch_size()
+        for batch in (ids[i : i + size] for i in range(0, len(ids), size)):
+            collection.upsert(
+                ids=batch,
+                embeddings=[np.asarray(vectors[i], dtype=np.float32) for i in batch],
+                metadatas=[{"document": document_id, "page": pages[i]} for i in batch],
+            )
+
+    def nearest(
+        self, name: str, vector: Sequence[float], *, top_k: int, documents: Sequence[str] | None = None
+    ) -> list[tuple[str, float]]:
+        """Chunk ids by cosine (-1..1) to `vector` in the `TEXT` or `IMAGE` collection, best first."""
+        collection = self._collection(name)
+        found = collection.query(
+            query_embeddings=[np.asarray(vector, dtype=np.float32)],
+            n_results=top_k,
+            where=None if documents is None else {"document": {"$in": list(documents)}},
+            include=["distances"],
+        )
+        return [(i, 1.0 - distance) for i, distance in zip(found["ids"][0], found["distances"][0], strict=True)]
+
+    # -- full text -------------------------------------------------------------------------------------------------
+
+    def match_chunks(
+        self, query: str, *, top_k: int, documents: Sequence[str] | None = None
+    ) -> list[tuple[str, float]]:
+        """Chunk ids by BM25 (greater is better), best first."""
+        return [(row[0], row[-1]) for row in self._match("chunks", "t.id", query, top_k, documents)]
+
+    def match_pages(
+        self, query: str, *, top_k: int, documents: Sequence[str] | None = None
+    ) -> list[tuple[tuple[str, int], float]]:
+        """(document id, page) by BM25 over whole pages, best first."""
+        rows = self._match("pages", "t.document_id, t.number", query, top_k, documents)
+        return [((row[0], row[1]), row[-1]) for row in rows]
+
+    def _match(self, table: str, columns: str, query: str, top_k: int, documents: Sequence[str] | None) -> list[Any]:
+        terms = " OR ".join(f'"{token}"' for token in query_tokens(query))
+        if not terms:
+            return []
+        scope = "" if documents is None else f"AND t.document_id IN ({','.join('?' * len(documents))})"
+        sql = f"""SELECT {columns}, -bm25({table}_fts) FROM {table}_fts JOIN {table} t ON t.rowid = {table}_fts.rowid
+                  WHERE {table}_fts MATCH ? {scope} ORDER BY bm25({table}_fts) LIMIT ?"""  # noqa: S608  # constants only
+        return self._db.execute(sql, (terms, *(documents or ()), top_k)).fetchall()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def documents(self) -> list[Document]:
+        rows = self._db.execute("SELECT * FROM documents ORDER BY name, id")
+        return [Document(*row) for row in rows]
+
+    def document(self, document_id: str) -> Document | None:
+        row = self._db.execute("SELECT * FROM documents WHERE id = ?", (document_id,)).fetchone()
+        return Document(*row) if row else None
+
+    def at_path(self, path: str) -> Document | None:
+        row = self._db.execute("SELECT document_id FROM sources WHERE path = ?", (path,)).fetchone()
+        return self.document(row[0]) if row else None
+
+    def source(self, document: Document) -> Path:
+        """The store's own copy of the file."""
+        suffix = next(suffix for suffix, media in MEDIA_TYPES.items() if media == document.media_type)
+        return self.path / "files" / f"{document.id}{suffix}"
+
+    def page(self, document_id: str, number: int) -> Page | None:
+        row = self._db.execute(
+            "SELECT number, width, height, text_source FROM pages WHERE document_id = ? AND number = ?",
+            (document_id, number),
+        ).fetchone()
+        if row is None:
+            return None
+        regions = self._db.execute(
+            f"SELECT {_REGION} FROM regions WHERE document_id = ? AND page = ? ORDER BY ordinal",  # noqa: S608
+            (document_id, number),
+        )
+        number, width, height, text_source = row
+        return Page(number, width, height, tuple(_region(r) for r in regions), text_source)
+
+    def regions(self, ids: Sequence[str]) -> dict[str, Region]:
+        rows = self._db.execute(f"SELECT {_REGION} FROM regions WHERE id IN ({','.join('?' * len(ids))})", ids)  # noqa: S608
+        return {row[0]: _region(row) for row in rows}
+
+    def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
+        rows = self._db.execute(f"SELECT {_CHUNK} FROM chunks WHERE id IN ({','.join('?' * len(ids))})", ids)  # noqa: S608
+        return {row[0]: _chunk(row) for row in rows}
+
+    def chunks_of(self, pages: Sequence[tuple[str, int]]) -> list[Chunk]:
+        """Every chunk of the given (document id, page) pairs, in reading order."""
+        found: list[Chunk] = []
+        for document_id, number in pages:
+            rows = self._db.execute(
+                f"SELECT {_CHUNK} FROM chunks WHERE document_id = ? AND page = ? ORDER BY rowid",  # noqa: S608
+                (document_id, number),
+            )
+            found.extend(_chunk(row) for row in rows)
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Rows by table and vectors by collection: equal counts mean equal contents for the same documents."""
+        tables = ("documents", "pages", "regions", "chunks")
+        counts = {t: self._db.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}  # noqa: S608
+        return counts | {f"{name}_vectors": self._collection(name).count() for name in (TEXT, IMAGE)}
+
+
+_REGION = "id, kind, box, text, words, sentences, header_rows, caption_id"
+_CHUNK = "id, document_id, page, kind, text, box, spans, context"
+
+
+def _region_row(document_id: str, page: int, ordinal: int, region: Region) -> tuple[Any, ...]:
+    words = [(w.text, *(round(v * 1e5) for v in w.box), w.start) for w in region.words]
+    blob = zlib.compress(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode())
+    return (
+        *(region.id, document_id, page, ordinal, str(region.kind), json.dumps(region.box), region.text, blob),
+        *(json.dumps(region.sentences), region.header_rows, region.caption_id),
+    )
+
+
+def _region(row: Any) -> Region:
+    region_id, kind, box, text, blob, sentences, header_rows, caption_id = row
+    words = (Word(w[0], BBox(*(v / 1e5 for v in w[1:5])), w[5]) for w in json.loads(zlib.decompress(blob)))
+    spans = tuple(TextSpan(*span) for span in json.loads(sentences))
+    return Region(region_id, RegionKind(kind), BBox(*json.loads(box)), text, tuple(words), spans, header_rows, caption_id)
+
+
+def _chunk(row: Any) -> Chunk:
+    chunk_id, document_id, page, kind, text, box, spans, context = row
+    pieces = tuple(Span(*span) for span in json.loads(spans))
+    return Chunk(chunk_id, document_id, page, RegionKind(kind), text, BBox(*json.loads(box)), pieces, context)

@@ -1,0 +1,100 @@
+"""Pages as pictures: renders a page of a stored file and draws regions on it. Knows no index and no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps, ImageSequence
+
+from mmrag.errors import UnreadableFile
+from mmrag.types import MEDIA_TYPES, WHOLE_PAGE, BBox
+
+IMAGE_DPI = 150
+"""Image files have no trustworthy size on paper: their pixels are taken as a scan at this resolution."""
+MAX_PIXELS = 24_000_000
+"""A poster is rendered smaller rather than at full size: A3 at 300 dpi is 17 million pixels."""
+
+# Chosen to stay apart from each other for readers with red-green colour blindness (Okabe and Ito, 2008).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_HIGHLIGHT = (255, 221, 0, 96)
+
+Mark = tuple[BBox, Sequence[BBox]]
+"""A region and the printed lines inside it to highlight."""
+
+
+def render_page(source: Path, number: int, *, dpi: int = IMAGE_DPI, clip: BBox = WHOLE_PAGE) -> Image.Image:
+    """Page `number` (1-based) of a stored file as an RGB image, or the part of it inside `clip`."""
+    if is_image(source):
+        page = image_frame(source, number)
+        scale = min(dpi / IMAGE_DPI, (MAX_PIXELS / (page.width * page.height)) ** 0.5)
+        page = page.resize((max(1, round(page.width * scale)), max(1, round(page.height * scale))))
+        return page if clip == WHOLE_PAGE else page.crop(clip.to_pixels(*page.size))
+    return _render_pdf(source, number, dpi, clip)
+
+
+def _render_pdf(source: Path, number: int, dpi: int, clip: BBox) -> Image.Image:
+    import pymupdf
+
+    with pymupdf.open(source) as document:
+        if not 1 <= number <= document.page_count:
+            raise UnreadableFile(f"{source.name} has {document.page_count} pages; there is no page {number}.")
+        page = document[number - 1]
+        x0, y0, x1, y1 = page.rect
+        width, height = x1 - x0, y1 - y0
+        area = pymupdf.Rect(
+            x0 + clip.x0 * width, y0 + clip.y0 * height, x0 + clip.x1 * width, y0 + clip.y1 * height
+        )
+        scale = min(dpi / 72, (MAX_PIXELS / max(1.0, area.width * area.height)) ** 0.5)
+        pixels = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), clip=area, alpha=False, colorspace=pymupdf.csRGB)
+        return Image.frombytes("RGB", (pixels.width, pixels.height), pixels.samples)
+
+
+def is_image(source: Path) -> bool:
+    return MEDIA_TYPES.get(source.suffix.lower(), "").startswith("image/")
+
+
+def image_frame(source: Path, number: int) -> Image.Image:
+    """Frame `number` (1-based) of an image file, upright and RGB."""
+    with Image.open(source) as image:
+        for index, frame in enumerate(ImageSequence.Iterator(image), start=1):
+            if index == number:
+                return ImageOps.exif_transpose(frame).convert("RGB")
+    raise UnreadableFile(f"{source.name} has no page {number}.")
+
+
+def draw_regions(page: Image.Image, marks: Sequence[Mark], *, labels: Sequence[str] = ()) -> Image.Image:
+    """A copy of `page` with every region outlined in a colour of its own, its lines highlighted and its label beside it."""
+    image = page.convert("RGBA")
+    layer = Image.new("RGBA", image.size)
+    draw = ImageDraw.Draw(layer)
+    stroke = max(2, image.width // 400)
+    for index, (box, lines) in enumerate(marks):
+        colour = PALETTE[index % len(PALETTE)]
+        for line in lines:
+            draw.rectangle(_padded(line, image.size, 1), fill=_HIGHLIGHT)
+        outline = _padded(box, image.size, 2 * stroke)
+        draw.rounded_rectangle(outline, radius=2 * stroke, outline=colour, width=stroke)
+        if index < len(labels):
+            _draw_label(draw, (outline[0], outline[1]), labels[index], colour, size=max(14, image.width // 55))
+    return Image.alpha_composite(image, layer).convert("RGB")
+
+
+def _padded(box: BBox, size: tuple[int, int], margin: int) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = box.to_pixels(*size)
+    return max(0, x0 - margin), max(0, y0 - margin), min(size[0] - 1, x1 + margin), min(size[1] - 1, y1 + margin)
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, colour: str, size: int) -> None:
+    """A filled chip whose right edge stands on `corner`, so that it covers none of the region's words where there is room."""
+    font = _label_font(size)
+    width = round(draw.textlength(text, font=font)) + size
+    x = max(0, corner[0] - width)
+    draw.rounded_rectangle((x, corner[1], x + width, corner[1] + round(1.5 * size)), radius=size // 3, fill=colour)
+    draw.text((x + width / 2, corner[1] + 0.75 * size), text, font=font, fill="white", anchor="mm")
+
+
+@lru_cache(maxsize=8)
+def _label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

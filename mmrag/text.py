@@ -1,0 +1,88 @@
+"""Words for search: how text becomes lexical tokens, and how it is cut into sentences. Knows no index and no model."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from mmrag.types import TextSpan
+
+# Chinese, Japanese and Korean are written without spaces: runs of these are cut into overlapping pairs.
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_CJK}]+|\d+(?:[.,]\d+)+|[^\W_{_CJK}]+")
+_IS_CJK = re.compile(f"[{_CJK}]")
+_CJK_SENTENCE = re.compile(r".+?(?:[。！？；]+[”」』）]?|\n+|$)", re.DOTALL)
+
+# Words that shape a question but say nothing about where its answer stands. Short on purpose: BM25 already
+# discounts whatever is frequent in the collection.
+STOPWORDS = frozenset(
+    """a about according all am an and any are as at be been being but by can could did do does doing for from had has
+    have having he her here his how i if in into is it its itself many me more most much my no nor not of on only or
+    other our out over own same she should so some such than that the their them then there these they this those to
+    too under until up very was we were what when where which while who whom whose why will with would you your""".split()
+)
+
+# What reports and papers abbreviate and Punkt's newspaper model does not know.
+_ABBREVIATIONS = ("e.g", "i.e", "fig", "figs", "tab", "eq", "eqs", "sec", "ref", "refs", "no", "nos", "approx", "al", "cf", "resp", "ca")
+
+
+def has_cjk(text: str) -> bool:
+    return _IS_CJK.search(text) is not None
+
+
+def tokens(text: str) -> list[str]:
+    """Lexical tokens: lower-case words, numbers without thousands separators, character pairs of CJK text."""
+    return [token for run in _TOKEN.findall(unicodedata.normalize("NFKC", text).lower()) for token in _cut(run)]
+
+
+def query_tokens(text: str) -> list[str]:
+    """Distinct tokens of a question, without stop words (all of them if nothing else is left)."""
+    found = list(dict.fromkeys(tokens(text)))
+    return [token for token in found if token not in STOPWORDS] or found
+
+
+def _cut(run: str) -> Iterator[str]:
+    if run[0].isdigit():
+        yield re.sub(r",(?=\d{3}(?!\d))", "", run)
+    elif _IS_CJK.match(run) and len(run) > 1:
+        yield from (run[i : i + 2] for i in range(len(run) - 1))
+    else:
+        yield run
+
+
+def sentence_spans(text: str) -> list[TextSpan]:
+    """Where the sentences of `text` stand: English by NLTK's Punkt, Chinese by its full stops."""
+    spans, cursor = [], 0
+    for sentence in split_sentences(text):
+        start = text.index(sentence, cursor)
+        cursor = start + len(sentence)
+        if sentence.strip():
+            start += len(sentence) - len(sentence.lstrip())
+            spans.append(TextSpan(start, start + len(sentence.strip())))
+    return spans
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences with the white space after them: joined, they are `text` again."""
+    if has_cjk(text):
+        return [part for part in _CJK_SENTENCE.findall(text) if part]
+    starts = [start for start, _ in _punkt().span_tokenize(text)] or [0]
+    return [text[start:end] for start, end in pairwise([0, *starts[1:], len(text)])]
+
+
+@lru_cache(maxsize=1)
+def _punkt() -> Any:
+    # NLTK takes a second to import: only ingest cuts sentences, a question finds them in the ledger.
+    from llama_index.core.utils import globals_helper
+    from nltk.tokenize.punkt import PunktSentenceTokenizer, load_punkt_params
+
+    globals_helper.wait_for_nltk_check()  # puts the Punkt model inside llama-index's wheel on NLTK's path
+    import nltk
+
+    params = load_punkt_params(nltk.data.find("tokenizers/punkt_tab/english/"))
+    params.abbrev_types.update(_ABBREVIATIONS)
+    return PunktSentenceTokenizer(params)
