@@ -1,0 +1,1 @@
+"""Part of mmrag: files in, regions and chunks in the index."""

@@ -26,7 +26,7 @@ class Tokens(Protocol):
 
 
 def chunk_pages(document_id: str, pages: Sequence[Page], encoder: Tokens) -> list[Chunk]:
-    """Chunks of a whole document, in reading order; a section title is carried into the chunks under it, across pages."""
+    """Chunks of a whole document, in reading order; section titles are carried into the chunks under them."""
     heading = ""
     chunks: list[Chunk] = []
     for page in pages:
@@ -50,7 +50,7 @@ def _chunk_page(document_id: str, page: Page, heading: str, encoder: Tokens) -> 
         else:
             pieces = _text_pieces(group, encoder)
         for text, spans in pieces:
-            box = BBox.union([by_id[span.region_id].box for span in spans]) if spans else group[0].box
+            box = BBox.union([by_id[span.region_id].box for span in spans])
             chunks.append(Chunk(next(ids), document_id, page.number, kind, text, box, spans, context.strip()))
         heading = _last_heading(group, title)
     return chunks, heading
@@ -158,9 +158,9 @@ def _joined_rows(table: Region, rows: Sequence[_Row]) -> Piece:
 
 
 def _picture_pieces(picture: Region, encoder: Tokens) -> Iterator[Piece]:
-    """The words inside a chart or diagram; a picture without words is still one (empty) piece, to be found by its context."""
+    """The words inside a chart or diagram; a picture without any is one empty piece, found by its context."""
     if not picture.text:
-        yield "", ()
+        yield "", (Span(picture.id, 0, 0, 0),)
         return
     yield from _text_pieces([picture], encoder)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from statistics import median
 from typing import NamedTuple
 
+from mmrag.tables import CELL
 from mmrag.text import has_cjk, sentence_spans
 from mmrag.types import WHOLE_PAGE, BBox, Region, RegionKind, TextSpan, Word
-
-CELL = " | "
-"""Between the cells of a table row, in the text of a table region; rows stand one a line."""
 
 _CAPTION = re.compile(r"^\s*(figure|fig\.?|table|chart|exhibit|图|表)\s*[\dIVX一二三四五六七八九十]+", re.IGNORECASE)
 _NUMBER = re.compile(r"^[(\[\-–−+]?\s*[$€£¥]?\s*\d[\d.,\s]*\s*[%)\]]?$")
@@ -97,7 +95,8 @@ def _region(region_id: str, box: BBox, kind: RegionKind, words: list[PlacedWord]
 
 def join_words(words: Iterable[PlacedWord]) -> tuple[str, tuple[Word, ...]]:
     """Words in reading order as running text: no spaces inside Chinese, hyphens at line ends closed."""
-    text, placed = "", []
+    text = ""
+    placed: list[Word] = []
     previous: PlacedWord | None = None
     for word in words:
         if previous and _is_hyphenated(previous, word):
@@ -112,15 +111,18 @@ def join_words(words: Iterable[PlacedWord]) -> tuple[str, tuple[Word, ...]]:
 
 
 def _is_hyphenated(first: PlacedWord, second: PlacedWord) -> bool:
-    breaks = len(first.text) > 2 and first.text[-1] in "-\u00ad" and first.text[-2].islower() and second.text[0].islower()
+    breaks = (
+        len(first.text) > 2 and first.text[-1] in "-\u00ad" and first.text[-2].islower() and second.text[0].islower()
+    )
     return breaks and second.box.y0 > first.box.center[1]
 
 
-def _table_text(
-    words: Sequence[PlacedWord], aspect: float
-) -> tuple[str, tuple[Word, ...], tuple[TextSpan, ...], int]:
+def _table_text(words: Sequence[PlacedWord], aspect: float) -> tuple[str, tuple[Word, ...], tuple[TextSpan, ...], int]:
     """Rows one a line, cells between bars, by the white space between words."""
-    text, placed, rows, texts = "", [], [], []
+    text = ""
+    placed: list[Word] = []
+    rows: list[TextSpan] = []
+    texts: list[list[str]] = []
     for row in visual_rows(words):
         start = len(text)
         cells = _cells(row, aspect)
@@ -151,7 +153,7 @@ def _cells(row: list[PlacedWord], aspect: float) -> list[list[PlacedWord]]:
     # Between words of a cell stands a space of about a quarter of the type size, between cells a whole one or more.
     wide = 0.8 * median(w.box.height for w in row) * aspect
     cells = [[row[0]]]
-    for previous, word in zip(row, row[1:], strict=False):
+    for previous, word in pairwise(row):
         if word.box.x0 - previous.box.x1 > wide:
             cells.append([word])
         else:
@@ -160,7 +162,7 @@ def _cells(row: list[PlacedWord], aspect: float) -> list[list[PlacedWord]]:
 
 
 def _header_rows(rows: Sequence[Sequence[str]]) -> int:
-    """Rows before the first that holds a figure (years name columns); one if no row does, so that a list keeps its title."""
+    """Rows before the first that holds a figure (years name columns); one if no row does."""
     for i, row in enumerate(rows):
         if any(_NUMBER.match(cell) and not _YEAR.match(cell) for cell in row[1:]):
             return min(i, 4)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ingest.layout import PlacedWord
-from mmrag.types import BBox
+from ingest.layout import LayoutBox, PlacedWord, visual_rows
+from mmrag.types import BBox, RegionKind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,23 +17,46 @@ if TYPE_CHECKING:
 MIN_CONFIDENCE = 0.5
 # Lines further apart than this many line heights belong to different paragraphs.
 _PARAGRAPH_GAP = 0.9
+# Characters of the longest line that is still taken for a cell, and line heights between the rows of one table.
+_CELL_LENGTH = 40
+_ROW_GAP = 3.0
 
 
-def read_lines(image: Image.Image) -> list[PlacedWord]:
-    """The printed lines of a page image, one `PlacedWord` each, grouped into paragraphs."""
-    result = _engine()(np.asarray(image)[:, :, ::-1], text_score=MIN_CONFIDENCE)  # (h, w, 3), blue first as OpenCV has it
+def read_lines(image: Image.Image) -> tuple[list[PlacedWord], list[LayoutBox]]:
+    """The printed lines of a page image, one `PlacedWord` each, in paragraphs; and the forms and tables on it."""
+    result = _engine()(
+        np.asarray(image)[:, :, ::-1], text_score=MIN_CONFIDENCE
+    )  # (h, w, 3), blue first as OpenCV has it
     if result.boxes is None or result.txts is None:
-        return []
+        return [], []
     lines = [
         (text.strip(), BBox.from_size((*corners.min(axis=0), *corners.max(axis=0)), image.width, image.height))
         for corners, text in zip(result.boxes, result.txts, strict=True)  # corners: (4, 2) pixels
         if text.strip()
     ]
-    return _paragraphs(lines)
+    words = _paragraphs(lines)
+    return words, [LayoutBox(box, RegionKind.TABLE) for box in _grids(words)]
+
+
+def _grids(lines: list[PlacedWord]) -> list[BBox]:
+    """Boxes around runs of rows whose short cells stand side by side: forms (label, value) and tables.
+
+    Two columns of prose also stand side by side, but their lines are long.
+    """
+    grids: list[list[BBox]] = []
+    for row in visual_rows(lines):
+        box = BBox.union([line.box for line in row])
+        if len(row) < 2 or any(len(line.text) > _CELL_LENGTH for line in row):
+            continue
+        if grids and box.y0 - grids[-1][-1].y1 < _ROW_GAP * box.height:
+            grids[-1].append(box)
+        else:
+            grids.append([box])
+    return [BBox.union(rows) for rows in grids if len(rows) > 1]
 
 
 def _paragraphs(lines: list[tuple[str, BBox]]) -> list[PlacedWord]:
-    """Give lines that follow each other closely in one column the same block number, blocks in order of their first line."""
+    """Lines that follow each other closely in one column get the same block number, blocks by their first line."""
     blocks: list[list[tuple[str, BBox]]] = []
     for line in sorted(lines, key=lambda item: (item[1].y0, item[1].x0)):
         home = next((block for block in reversed(blocks) if _follows(block[-1][1], line[1])), None)

@@ -109,7 +109,7 @@ def _read_page(path: Path, document: Any, document_id: str, number: int) -> Page
     boxes = _layout(page, visible)
     source = "native"
     if not words:
-        words, boxes = ocr.read_lines(render_page(path, number)), []
+        words, boxes = ocr.read_lines(render_page(path, number))
         source = "ocr" if words else "none"
     regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=height / width if width else 1.0)
     return Page(number, width, height, regions, source)
@@ -124,8 +124,9 @@ def _layout(page: Any, visible: Any) -> list[LayoutBox]:
 
 def _read_image(path: Path, document_id: str, number: int) -> Page:
     image = image_frame(path, number)
-    words = ocr.read_lines(image)
-    boxes = [] if len(words) > _SCAN_LINES else [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
+    words, boxes = ocr.read_lines(image)
+    if len(words) <= _SCAN_LINES:
+        boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
     regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=image.height / image.width)
     points = 72 / IMAGE_DPI
     return Page(number, image.width * points, image.height * points, regions, "ocr" if words else "none")

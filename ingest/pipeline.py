@@ -1,4 +1,4 @@
-"""Files in, documents in the index: finds files, reads them in worker processes, chunks, encodes and commits one by one.
+"""Files in, documents in the index: finds files, reads them in worker processes, chunks, encodes, commits one by one.
 
 A file that cannot be read costs only itself: it ends as a row with its reason, and the batch goes on.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,8 +30,10 @@ from mmrag.models import Encoders
 from mmrag.render import render_page
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, RegionKind
 
+log = logging.getLogger(__name__)
+
 BATCH_PAGES = 4
-"""Pages that a worker reads before it answers: enough to spread the opening of the file, few enough to show progress."""
+"""Pages that a worker reads at a time: enough to spread the opening of the file, few enough to show progress."""
 PAGE_SECONDS = 60.0
 """A page that takes longer is given up, and its file with it."""
 AHEAD_PAGES = 64
@@ -157,7 +160,7 @@ class _Job:
 
     path: Path
     sha256: str
-    facts: FileFacts = FileFacts(0, "")
+    facts: FileFacts = field(default_factory=lambda: FileFacts(0, ""))
     pages: list[Future[list[Page]]] = field(default_factory=list)
 
     @property
@@ -226,6 +229,9 @@ def _ingest_new(
                 report.results.append(_commit(index, job, pages, encoders))
             except DocumentError as error:
                 report.results.append(_failed(job.path, str(error)))
+            except Exception as error:  # a defect of ours, or a full disk, must not take the other files along
+                log.debug("ingest of %s failed", job.path, exc_info=True)
+                report.results.append(_failed(job.path, f"Not stored ({type(error).__name__}: {error})."))
             done += job.facts.page_count
 
 
@@ -236,7 +242,7 @@ class _Pool:
         self._pool = ProcessPool(max_workers=workers, max_tasks=RECYCLE_TASKS, context=get_context("spawn"))
 
     def submit(self, function: Callable[..., Any], *args: Any, pages: int = 1) -> Future[Any]:
-        return self._pool.schedule(function, args=args, timeout=PAGE_SECONDS * pages)  # type: ignore[no-any-return]
+        return self._pool.schedule(function, args=args, timeout=PAGE_SECONDS * pages)
 
     def close(self) -> None:
         self._pool.stop()
@@ -269,9 +275,13 @@ def _result(future: Future[Any]) -> Any:
     except MmragError:
         raise
     except TimeoutError as error:
-        raise UnreadableFile(f"A page took more than {PAGE_SECONDS:.0f} s to read: split the file or leave the page out.") from error
+        raise UnreadableFile(
+            f"A page took more than {PAGE_SECONDS:.0f} s to read: split the file or leave the page out."
+        ) from error
     except ProcessExpired as error:
-        raise UnreadableFile(f"Reading the file ended its process ({error}): open it in a viewer and save it anew.") from error
+        raise UnreadableFile(
+            f"Reading the file ended its process ({error}): open it in a viewer and save it anew."
+        ) from error
     except Exception as error:
         raise UnreadableFile(f"The file cannot be read ({type(error).__name__}: {error}).") from error
 
@@ -281,9 +291,7 @@ def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) 
     replaces = index.at_path(document.path) is not None
     chunks = chunk_pages(document.id, pages, encoders.text)
     text_vectors, image_vectors = _encode(chunks, job.path, encoders)
-    index.add(
-        document, pages, chunks, source=job.path, text_vectors=text_vectors, image_vectors=image_vectors
-    )
+    index.add(document, pages, chunks, source=job.path, text_vectors=text_vectors, image_vectors=image_vectors)
     outcome = Outcome.REPLACED if replaces else Outcome.INGESTED
     return FileResult(job.path, outcome, len(pages), len(chunks))
 
@@ -291,9 +299,10 @@ def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) 
 def _encode(chunks: Sequence[Chunk], path: Path, encoders: Encoders) -> tuple[Vectors, Vectors]:
     """Vectors of the text and of the image collection.
 
-    Without an image encoder a picture is found by its caption, its words and the text around it.
+    Without an image encoder a picture is found by its caption, its words and the text around it. What the text encoder
+    cannot read (Chinese, for the bundled one) gets no vector: it would only be in the way of what it can.
     """
-    worded = [chunk for chunk in chunks if chunk.encoded_text]
+    worded = [chunk for chunk in chunks if chunk.encoded_text and encoders.reads(chunk.encoded_text)]
     vectors = dict(
         zip(
             (chunk.id for chunk in worded),

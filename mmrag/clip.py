@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import filter as matching
 from hashlib import sha256
 from io import BytesIO
@@ -27,19 +27,19 @@ ImageInput = str | Path | bytes | BytesIO | Image.Image
 """What an image may be given as: LlamaIndex's `ImageType` (path or BytesIO) and more, but never a URL."""
 
 _WEIGHTS = "model*.safetensors"  # one file or shards; not the copies for other programs (open_clip_model.safetensors)
-_PARTS = {
+_PARTS = {  # what a checkpoint consists of, and the files any one of which holds it
     "config.json": ("config.json",),
     "weights in safetensors form": (_WEIGHTS,),
     "image processor": ("preprocessor_config.json", "processor_config.json"),
-    "tokenizer": ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
+    "tokenizer": ("tokenizer.json", "vocab.json", "vocab.txt", "*.model"),
 }
-_DOWNLOAD = ("*.json", "*.txt", "spiece.model", _WEIGHTS)
-_HUB_SECONDS = 6.0  # for the hub to answer at all; a download then takes as long as it takes
+_DOWNLOAD = ["*.json", "*.txt", "*.model", _WEIGHTS]
+_HUB_SECONDS = 5.0  # for the hub to answer at all; a download then takes as long as it takes
 _DTYPES = ("float32", "bfloat16", "float16")
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # two letters or more: C:// is a drive
 
 # A fast tokenizer must not be used by two threads at once ("Already borrowed"); it takes milliseconds a batch.
-_TOKENIZING = threading.Lock()
+_TOKENIZER_LOCK = threading.Lock()
 
 
 class ClipEncoder(MultiModalEmbedding):
@@ -56,7 +56,7 @@ class ClipEncoder(MultiModalEmbedding):
     _model: Any = PrivateAttr()
     _tokenizer: Any = PrivateAttr()
     _image_processor: Any = PrivateAttr()
-    _tokenizing: dict[str, Any] = PrivateAttr()
+    _text_options: dict[str, Any] = PrivateAttr()
     _identity: str = PrivateAttr()
     _dim: int = PrivateAttr()
 
@@ -77,10 +77,10 @@ class ClipEncoder(MultiModalEmbedding):
         self.device, self.dtype = placement
         self.revision = revision
         folder = _locate(self.model_name, revision)
-        self._identity = _identify(self.model_name, revision, folder)
         model, self._tokenizer, self._image_processor = _load(self.model_name, folder, self.dtype)
-        self._model = model.eval().to(self.device)
-        self._tokenizing = _tokenizing(model.config, self._tokenizer)
+        self._model = model.to(self.device)
+        self._identity = _identify(self.model_name, revision, folder)
+        self._text_options = _text_options(model.config, self._tokenizer)
         self._dim = len(self._get_text_embedding("a photo"))  # measured: each family's config calls it something else
 
     @classmethod
@@ -99,7 +99,7 @@ class ClipEncoder(MultiModalEmbedding):
     @property
     def max_tokens(self) -> int:
         """Longer texts are cut to this, special tokens included."""
-        limit: int = self._tokenizing["max_length"]
+        limit: int = self._text_options["max_length"]
         return limit
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
@@ -118,8 +118,8 @@ class ClipEncoder(MultiModalEmbedding):
         return [vector for start in starts for vector in encode(items[start : start + self.embed_batch_size])]
 
     def _encode_texts(self, texts: list[str]) -> list[Embedding]:
-        with _TOKENIZING:
-            inputs = self._tokenizer(texts, **self._tokenizing)
+        with _TOKENIZER_LOCK:
+            inputs = self._tokenizer(texts, **self._text_options)
         return self._vectors(self._model.get_text_features, inputs)
 
     def _encode_images(self, images: Sequence[ImageInput]) -> list[Embedding]:
@@ -130,15 +130,12 @@ class ClipEncoder(MultiModalEmbedding):
         import torch
 
         with torch.inference_mode():
-            placed = {name: self._placed(tensor) for name, tensor in inputs.items()}
+            # The models themselves bring pixels to their precision.
+            placed = {name: tensor.to(self.device) for name, tensor in inputs.items()}
             pooled = features(**placed).pooler_output  # (n, dim), projected into the common space
             # Normalised in float32: in half precision the lengths would be off by up to a percent.
             vectors: list[Embedding] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().tolist()
         return vectors
-
-    def _placed(self, tensor: Any) -> Any:
-        # Pixels take the model's precision; token ids, masks and patch counts stay whole numbers.
-        return tensor.to(self.device, self._model.dtype) if tensor.is_floating_point() else tensor.to(self.device)
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._encode_texts([text])[0]
@@ -172,7 +169,7 @@ def _short_first(texts: list[str], encode: Callable[[list[str]], list[Embedding]
     return [vector for _, vector in sorted(zip(order, vectors, strict=True))]
 
 
-def _tokenizing(config: Any, tokenizer: Any) -> dict[str, Any]:
+def _text_options(config: Any, tokenizer: Any) -> dict[str, Any]:
     """The tokenizer's options for this family."""
     # SigLIP 2's tokenizer knows no limit, Chinese-CLIP's model and tokenizer may differ: the smaller one holds.
     positions = getattr(config.text_config, "max_position_embeddings", tokenizer.model_max_length)
@@ -185,25 +182,21 @@ def _tokenizing(config: Any, tokenizer: Any) -> dict[str, Any]:
 def _rgb(source: ImageInput) -> Image.Image:
     """Upright, on white paper, three channels: as a person would see it."""
     if isinstance(source, str) and _URL.match(source):
-        raise UsageError(
-            f"{source[:80]} is a URL, and none is ever fetched: give the image as a file, bytes or PIL image."
-        )
-    if isinstance(source, Image.Image):
-        return _flattened(source)
+        raise UsageError(f"{source[:80]} is a URL, and none is ever fetched: give a file, bytes or a PIL image.")
     try:
+        if isinstance(source, Image.Image):
+            return _flattened(source)
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             return _flattened(image)
     # PIL reports damage in many ways: OSError, SyntaxError (PNG), ValueError, struct.error, DecompressionBombError.
     except Exception as error:
-        name = source if isinstance(source, str | Path) else "An image given as bytes"
+        name = source if isinstance(source, str | Path) else "An image in memory"
         raise UnreadableFile(f"{name} cannot be read as an image ({_brief(error)}): check the file.") from error
 
 
 def _flattened(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(
-        "I;16"
-    ):  # PIL clips 16 bits to 8 instead of scaling them: a grey scan would come out white
+    if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8, not scale them: a grey scan would come out white
         image = image.point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:  # hidden pixels are mostly black: a line drawing would vanish
         layer = image.convert("RGBA")
@@ -297,7 +290,9 @@ def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any]:
     except MmragError:
         raise
     except ImportError as error:
-        raise MissingExtra(f"{name} needs a package that is not installed ({_brief(error)}): install it.") from error
+        # The `full` extra brings torchvision; sentencepiece and protobuf are what SigLIP's first tokenizer needs.
+        hint = "run  pip install sentencepiece protobuf torchvision"
+        raise MissingExtra(f"{name} needs a package that is not installed ({_brief(error)}): {hint}") from error
     except Exception as error:  # OSError, ValueError, SafetensorError, RuntimeError …: each loader has its own
         raise _not_found(name, f"cannot be loaded from {folder} ({_brief(error)})") from error
     # transformers fills what a file lacks with random numbers and goes on; the logits' scale takes no part in encoding.
@@ -321,18 +316,16 @@ def _identify(name: str, revision: str | None, folder: Path) -> str:
         return f"clip:{name}@{revision}" if revision else f"clip:{name}"
     # Sizes instead of contents: gigabytes need not be read to tell two checkpoints apart.
     size = sum(file.stat().st_size for file in folder.glob(_WEIGHTS))
-    config = folder / "config.json"
-    known = (config.read_bytes() if config.is_file() else b"") + str(size).encode()
-    return f"clip:{folder.resolve().name}@{sha256(known).hexdigest()[:12]}"
+    digest = sha256((folder / "config.json").read_bytes() + str(size).encode()).hexdigest()
+    return f"clip:{folder.resolve().name}@{digest[:12]}"
 
 
 def _files(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir()]
 
 
-def _lacking(files: Iterable[str]) -> str | None:
-    """The first part of a checkpoint that is not among `files`."""
-    names = list(files)
+def _lacking(names: list[str]) -> str | None:
+    """The first part of a checkpoint that is not among the files."""
     for part, patterns in _PARTS.items():
         if not any(matching(names, pattern) for pattern in patterns):
             return part
@@ -347,5 +340,5 @@ def _not_found(name: str, why: str) -> ModelNotFound:
 
 
 def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160].rstrip(".:") if lines else type(error).__name__
+    """Its first sentence, for a parenthesis."""
+    return re.split(r"[.:]?(?:\s*\n|\. |$)", str(error).strip(), maxsplit=1)[0][:160] or type(error).__name__

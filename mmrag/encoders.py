@@ -22,11 +22,12 @@ _QUERY_PREFIX = "Represent this sentence for searching relevant passages: "
 
 
 class BundledTextEncoder(BaseEmbedding):
-    """bge-small-en-v1.5 (int8 ONNX, MIT): 384 dimensions, 512 tokens, English. Any LlamaIndex embedding may replace it."""
+    """bge-small-en-v1.5 (int8 ONNX, MIT): 384 dimensions, 512 tokens, English."""
 
     model_name: str = "bge-small-en-v1.5"
     max_tokens: int = 512
     dim: int = 384
+    english_only: bool = True
 
     @classmethod
     def class_name(cls) -> str:
@@ -48,7 +49,7 @@ class BundledTextEncoder(BaseEmbedding):
         order = np.argsort([len(text) for text in texts])
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)  # (n, dim), each of length 1
         vectors[order] = list(_text_model().embed([texts[i] for i in order], batch_size=32))
-        return vectors.tolist()  # type: ignore[no-any-return]
+        return vectors.tolist()
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]

@@ -70,6 +70,4 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{error.name or module} is not installed: run  pip install 'mmrag[{extra}]'"
-        ) from error
+        raise MissingExtra(f"{error.name or module} is not installed: run  pip install 'mmrag[{extra}]'") from error

@@ -55,7 +55,8 @@ CREATE TABLE regions (
     sentences TEXT NOT NULL, header_rows INTEGER NOT NULL, caption_id TEXT);
 CREATE INDEX regions_of_page ON regions (document_id, page, ordinal);
 CREATE TABLE chunks (
-    rowid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
+    rowid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+    document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
     page INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, context TEXT NOT NULL,
     spans TEXT NOT NULL);
 CREATE INDEX chunks_of_page ON chunks (document_id, page);
@@ -77,7 +78,9 @@ class Index:
         path = Path(path).expanduser().resolve()
         ledger = path / "ledger.sqlite3"
         if not ledger.is_file() and not create:
-            raise StoreNotFound(f"There is no store at {path}: run  mmrag ingest FILE…  first, or name one with --store.")
+            raise StoreNotFound(
+                f"There is no store at {path}: run  mmrag ingest FILE…  first, or name one with --store."
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
             database = sqlite3.connect(ledger, isolation_level=None, check_same_thread=False)
@@ -97,10 +100,12 @@ class Index:
                     self._db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
             found = self._meta("format")
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"The ledger in {self.path} is damaged ({error}): remove the folder and ingest again.") from error
+            raise StoreError(
+                f"The ledger in {self.path} is damaged ({error}): remove the folder and ingest again."
+            ) from error
         if found != FORMAT:
             raise StoreMismatch(
-                f"The store at {self.path} has format {found}, this mmrag reads format {FORMAT}: ingest into a new --store."
+                f"The store at {self.path} has format {found}, this mmrag reads {FORMAT}: ingest into a new --store."
             )
 
     def close(self) -> None:
@@ -113,7 +118,7 @@ class Index:
         return row[0] if row else None
 
     def require_encoders(self, *, text: str, image: str) -> None:
-        """Remember the encoders of an empty store, and refuse others afterwards: vectors of two models do not compare."""
+        """Remember the encoders of an empty store, then refuse others: vectors of two models do not compare."""
         for role, identity in ((f"{TEXT}_encoder", text), (f"{IMAGE}_encoder", image)):
             known = self._meta(role)
             if known is None:
@@ -128,7 +133,7 @@ class Index:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the store for writing and sweep up what a killed writer left; raises StoreBusy if another process holds it."""
+        """Hold the store for writing and sweep up what a killed writer left; StoreBusy if another process holds it."""
         lock = FileLock(self.path / "lock", timeout=0)
         try:
             lock.acquire()
@@ -238,14 +243,17 @@ class Index:
                 (d.id, page.number, page.width, page.height, page.text_source),
             )
             text = " ".join(region.text for region in page.regions)
-            db.execute("INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text))))
+            db.execute(
+                "INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text)))
+            )
             db.executemany(
                 "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (_region_row(d.id, page.number, i, region) for i, region in enumerate(page.regions)),
             )
         for chunk in chunks:
             cursor = db.execute(
-                "INSERT INTO chunks (id, document_id, page, kind, box, text, context, spans) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO chunks (id, document_id, page, kind, box, text, context, spans)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(chunk.id, d.id, chunk.page, str(chunk.kind), json.dumps(chunk.box), chunk.text, chunk.context),
                     json.dumps(chunk.spans),
@@ -260,11 +268,10 @@ class Index:
 
     @cached_property
     def _chroma(self) -> Any:
-        import chromadb
+        from chromadb import PersistentClient
+        from chromadb.config import Settings
 
-        return chromadb.PersistentClient(
-            path=str(self.path / "chroma"), settings=chromadb.Settings(anonymized_telemetry=False)
-        )
+        return PersistentClient(path=str(self.path / "chroma"), settings=Settings(anonymized_telemetry=False))
 
     def _collection(self, name: str) -> Any:
         return self._chroma.get_or_create_collection(
@@ -359,6 +366,12 @@ class Index:
         rows = self._db.execute(f"SELECT {_CHUNK} FROM chunks WHERE id IN ({','.join('?' * len(ids))})", ids)  # noqa: S608
         return {row[0]: _chunk(row) for row in rows}
 
+    def pages_of(self, chunk_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """(document id, page) by chunk id."""
+        distinct = list(set(chunk_ids))
+        sql = f"SELECT id, document_id, page FROM chunks WHERE id IN ({','.join('?' * len(distinct))})"  # noqa: S608
+        return {row[0]: (row[1], row[2]) for row in self._db.execute(sql, distinct)}
+
     def chunks_of(self, pages: Sequence[tuple[str, int]]) -> list[Chunk]:
         """Every chunk of the given (document id, page) pairs, in reading order."""
         found: list[Chunk] = []
@@ -394,7 +407,9 @@ def _region(row: Any) -> Region:
     region_id, kind, box, text, blob, sentences, header_rows, caption_id = row
     words = (Word(w[0], BBox(*(v / 1e5 for v in w[1:5])), w[5]) for w in json.loads(zlib.decompress(blob)))
     spans = tuple(TextSpan(*span) for span in json.loads(sentences))
-    return Region(region_id, RegionKind(kind), BBox(*json.loads(box)), text, tuple(words), spans, header_rows, caption_id)
+    return Region(
+        region_id, RegionKind(kind), BBox(*json.loads(box)), text, tuple(words), spans, header_rows, caption_id
+    )
 
 
 def _chunk(row: Any) -> Chunk:

@@ -43,9 +43,7 @@ def _render_pdf(source: Path, number: int, dpi: int, clip: BBox) -> Image.Image:
         page = document[number - 1]
         x0, y0, x1, y1 = page.rect
         width, height = x1 - x0, y1 - y0
-        area = pymupdf.Rect(
-            x0 + clip.x0 * width, y0 + clip.y0 * height, x0 + clip.x1 * width, y0 + clip.y1 * height
-        )
+        area = pymupdf.Rect(x0 + clip.x0 * width, y0 + clip.y0 * height, x0 + clip.x1 * width, y0 + clip.y1 * height)
         scale = min(dpi / 72, (MAX_PIXELS / max(1.0, area.width * area.height)) ** 0.5)
         pixels = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), clip=area, alpha=False, colorspace=pymupdf.csRGB)
         return Image.frombytes("RGB", (pixels.width, pixels.height), pixels.samples)
@@ -65,7 +63,7 @@ def image_frame(source: Path, number: int) -> Image.Image:
 
 
 def draw_regions(page: Image.Image, marks: Sequence[Mark], *, labels: Sequence[str] = ()) -> Image.Image:
-    """A copy of `page` with every region outlined in a colour of its own, its lines highlighted and its label beside it."""
+    """A copy of `page` with every region outlined in its own colour, its lines highlighted, its label beside it."""
     image = page.convert("RGBA")
     layer = Image.new("RGBA", image.size)
     draw = ImageDraw.Draw(layer)
@@ -87,7 +85,7 @@ def _padded(box: BBox, size: tuple[int, int], margin: int) -> tuple[int, int, in
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, colour: str, size: int) -> None:
-    """A filled chip whose right edge stands on `corner`, so that it covers none of the region's words where there is room."""
+    """A filled chip whose right edge stands on `corner`: beside the region's words where there is room."""
     font = _label_font(size)
     width = round(draw.textlength(text, font=font)) + size
     x = max(0, corner[0] - width)

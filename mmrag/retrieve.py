@@ -1,16 +1,15 @@
-"""The legs of retrieval and their fusion: lexical (chunks, pages), dense text, visual; one search per modality.
+"""The legs of retrieval and their fusion: lexical (chunks and pages), dense text, visual; one search per modality.
 
-Legs speak different scales (BM25, cosines of text to text, of text to picture), so each is standardised over what it found
-before they are added. Knows the index and the encoders; knows no generator.
+Legs speak different scales (BM25, cosines of text to text, of text to picture), so each is standardised over what it
+found before they are added. Knows the index and the encoders; knows no generator.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, pstdev
-from typing import Any
+from dataclasses import dataclass, fields
+from statistics import pstdev
+from typing import TypedDict, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
@@ -18,21 +17,182 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle
 from mmrag.errors import UsageError
 from mmrag.index import IMAGE, TEXT, Index
 from mmrag.models import Encoders
-from mmrag.text import has_cjk, query_tokens, tokens
+from mmrag.text import query_tokens, tokens
 from mmrag.types import Chunk, Document, Evidence, Region
+
+_Key = TypeVar("_Key")
 
 PageKey = tuple[str, int]
 """(document id, 1-based page)"""
 
-DEPTH = 100
+DEPTH = 300
 """How many hits each leg gives to the fusion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each leg's standardised score counts. Fitted on public questions: see eval/LOG.md."""
+    """How much each leg's standardised score counts. Where they come from: eval/LOG.md."""
 
     page_words: float = 1.0
     chunk_words: float = 1.0
     dense: float = 1.0
     visual: float = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class PageHit:
+    """A page with its fused score, what each leg gave to it, and the scores of its chunks."""
+
+    key: PageKey
+    score: float
+    legs: dict[str, float]
+    chunks: dict[str, float]
+
+
+class Retriever(BaseRetriever):
+    """Finds mixed evidence (text, tables, pictures); a LlamaIndex retriever whose nodes carry their geometry."""
+
+    def __init__(
+        self,
+        index: Index,
+        encoders: Encoders,
+        *,
+        weights: Weights = Weights(),
+        top_k: int = 10,
+        documents: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self._index = index
+        self._encoders = encoders
+        self._weights = weights
+        self._top_k = top_k
+        self._documents = documents
+
+    def search(
+        self, query: str, *, top_k: int = 10, documents: Sequence[str] | None = None, per_page: int = 1
+    ) -> list[Evidence]:
+        """Regions of the `top_k` best pages, best first, at most `per_page` from each.
+
+        `documents` limits the search to files of these names (or document ids); raises UsageError for an unknown one.
+        """
+        hits = self.rank_pages(query, documents=documents)[:top_k]
+        known: dict[str, Document] = {d.id: d for d in self._index.documents()}
+        found = []
+        for hit in hits:
+            for chunk, region in self._best_regions(query, hit, per_page):
+                found.append(Evidence(known[hit.key[0]], hit.key[1], region, chunk, hit.score, hit.legs))
+        return found
+
+    def rank_pages(self, query: str, *, documents: Sequence[str] | None = None) -> list[PageHit]:
+        """Every page that a leg found, by fused score."""
+        if not query.strip():
+            raise UsageError("The question is empty: type a few words.")
+        legs = self._legs(query, resolve_documents(self._index, documents))
+        return fuse(legs, {f.name: getattr(self._weights, f.name) for f in fields(self._weights)})
+
+    def _legs(self, query: str, documents: Sequence[str] | None) -> dict[str, Leg]:
+        """What each leg found; a leg that cannot read the question's language is left out, so that it does not vote."""
+        index, scope = self._index, _Scope(top_k=DEPTH, documents=documents)
+        found: dict[str, list[tuple[str, float]]] = {"chunk_words": index.match_chunks(query, **scope)}
+        if self._encoders.reads(query):
+            found["dense"] = index.nearest(TEXT, self._encoders.text.get_query_embedding(query), **scope)
+        if self._encoders.image or "dense" in found:
+            found["visual"] = index.nearest(IMAGE, self._encoders.encode_image_query(query), **scope)
+        places = index.pages_of([chunk_id for hits in found.values() for chunk_id, _ in hits])
+        legs = {name: leg_of_chunks(hits, places) for name, hits in found.items()}
+        return {"page_words": Leg(dict(index.match_pages(query, **scope)), {}), **legs}
+
+    def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
+        """Regions of a page by the score of their chunk, then by how many of the question's words they hold."""
+        wanted = set(query_tokens(query))
+        chunks = self._index.chunks_of([hit.key])
+        regions = self._index.regions([span.region_id for chunk in chunks for span in chunk.spans])
+        ranked: dict[str, tuple[tuple[float, int], Chunk]] = {}
+        for chunk in chunks:
+            for span in chunk.spans:
+                words = len(wanted.intersection(tokens(chunk.text[span.start : span.end])))
+                rank = (hit.chunks.get(chunk.id, 0.0), words)
+                if span.region_id not in ranked or rank > ranked[span.region_id][0]:
+                    ranked[span.region_id] = (rank, chunk)
+        best = sorted(ranked, key=lambda region_id: ranked[region_id][0], reverse=True)[:count]
+        return [(ranked[region_id][1], regions[region_id]) for region_id in best]
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        found = self.search(query_bundle.query_str, top_k=self._top_k, documents=self._documents)
+        return [NodeWithScore(node=to_node(evidence), score=evidence.score) for evidence in found]
+
+
+class _Scope(TypedDict):
+    top_k: int
+    documents: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Scores of one leg by page, and by chunk where the leg ranks chunks; greater is better, any scale."""
+
+    pages: Mapping[PageKey, float]
+    chunks: Mapping[str, float]
+
+
+def leg_of_chunks(hits: Sequence[tuple[str, float]], places: Mapping[str, PageKey]) -> Leg:
+    """A page is as good as its best chunk."""
+    pages: dict[PageKey, float] = {}
+    for chunk_id, score in hits:
+        key = places[chunk_id]
+        pages[key] = max(score, pages.get(key, score))
+    return Leg(pages, dict(hits))
+
+
+def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]:
+    """Weighted sum of standardised scores, best first; a leg gives nothing to what it did not find."""
+    totals: dict[PageKey, dict[str, float]] = {}
+    chunks: dict[str, float] = {}
+    for name, leg in legs.items():
+        for key, score in standardise(leg.pages).items():
+            totals.setdefault(key, {})[name] = weights[name] * score
+        for chunk_id, score in standardise(leg.chunks).items():
+            chunks[chunk_id] = chunks.get(chunk_id, 0.0) + weights[name] * score
+    hits = [PageHit(key, sum(by_leg.values()), by_leg, chunks) for key, by_leg in totals.items()]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.key))
+
+
+def standardise(scores: Mapping[_Key, float]) -> dict[_Key, float]:
+    """Standard deviations above the worst hit, so that what a leg did not find counts as its worst.
+
+    Hits that do not differ all get 1: a leg that found one page alone still votes for it.
+    """
+    worst = min(scores.values(), default=0.0)
+    spread = pstdev(scores.values()) if scores else 0.0
+    if spread == 0:
+        return dict.fromkeys(scores, 1.0)
+    return {key: (score - worst) / spread for key, score in scores.items()}
+
+
+def resolve_documents(index: Index, names: Sequence[str] | None) -> list[str] | None:
+    """Document ids for file names or ids; None stays None (all of them)."""
+    if not names:
+        return None
+    known = index.documents()
+    ids = []
+    for name in names:
+        matches = [d.id for d in known if name in (d.name, d.id, d.path)]
+        if not matches:
+            shown = ", ".join(d.name for d in known[:5]) + (", …" if len(known) > 5 else "")
+            raise UsageError(f"The store has no document {name!r}; it has {shown or 'none yet'} (see  mmrag list).")
+        ids.extend(matches)
+    return ids
+
+
+def to_node(evidence: Evidence) -> TextNode:
+    """Evidence as a LlamaIndex node: the chunk's text, with the region's place in its metadata."""
+    place = evidence.to_json()
+    metadata = {key: place[key] for key in ("document", "page", "region", "kind", "bbox")}
+    return TextNode(
+        id_=evidence.chunk.id,
+        text=evidence.chunk.encoded_text,
+        metadata=metadata,
+        excluded_embed_metadata_keys=list(metadata),
+        excluded_llm_metadata_keys=["region", "kind", "bbox"],
+        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=evidence.document.id)},
+    )

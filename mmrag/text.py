@@ -23,15 +23,39 @@ STOPWORDS = frozenset(
     """a about according all am an and any are as at be been being but by can could did do does doing for from had has
     have having he her here his how i if in into is it its itself many me more most much my no nor not of on only or
     other our out over own same she should so some such than that the their them then there these they this those to
-    too under until up very was we were what when where which while who whom whose why will with would you your""".split()
+    too under until up very was we were what when where which while who whom whose why will with would you
+    your""".split()
 )
 
 # What reports and papers abbreviate and Punkt's newspaper model does not know.
-_ABBREVIATIONS = ("e.g", "i.e", "fig", "figs", "tab", "eq", "eqs", "sec", "ref", "refs", "no", "nos", "approx", "al", "cf", "resp", "ca")
+_ABBREVIATIONS = (
+    "e.g",
+    "i.e",
+    "fig",
+    "figs",
+    "tab",
+    "eq",
+    "eqs",
+    "sec",
+    "ref",
+    "refs",
+    "no",
+    "nos",
+    "approx",
+    "al",
+    "cf",
+    "resp",
+    "ca",
+)
 
 
 def has_cjk(text: str) -> bool:
     return _IS_CJK.search(text) is not None
+
+
+def is_mostly_cjk(text: str) -> bool:
+    """Whether a third of the letters or more are Chinese, Japanese or Korean."""
+    return 3 * len(_IS_CJK.findall(text)) >= sum(c.isalpha() for c in text) > 0
 
 
 def tokens(text: str) -> list[str]:

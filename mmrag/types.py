@@ -99,7 +99,7 @@ WHOLE_PAGE = BBox(0.0, 0.0, 1.0, 1.0)
 
 def _fraction(value: float, size: float) -> float:
     # Five digits are a hundredth of a millimetre on A4: finer than any reader can see, and short in the ledger.
-    return round(min(1.0, max(0.0, value / size)), 5) if size > 0 else 0.0
+    return round(min(1.0, max(0.0, float(value) / size)), 5) if size > 0 else 0.0
 
 
 class RegionKind(StrEnum):
@@ -225,7 +225,7 @@ class Chunk:
     box: BBox
     spans: tuple[Span, ...]
     context: str = ""
-    """What the chunk stands under (section title, caption): encoded and searched with the text, never quoted from it."""
+    """What the chunk stands under (section title, caption): encoded and searched with the text, never quoted."""
 
     @property
     def encoded_text(self) -> str:

@@ -1,0 +1,1 @@
+"""Part of mmrag: the command line and what it draws."""

@@ -1,0 +1,43 @@
+"""`mmrag demo`: builds the collection, ingests it, asks its questions, writes the page that shows the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from apps.demo_documents import QUESTIONS, build_demo_documents
+from apps.overlay import answers_html
+from ingest.pipeline import Outcome, Progress, ingest_files
+from mmrag.engine import open_rag
+from mmrag.errors import MmragError
+from mmrag.index import Index
+from mmrag.models import load_encoders
+from mmrag.settings import load_settings
+from mmrag.types import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    store: Path
+    html: Path
+    answers: tuple[Answer, ...]
+
+
+def run_demo(folder: Path | None, on_progress: Callable[[Progress], None]) -> DemoResult:
+    """Everything lands in `folder` (documents, store, answers.html); a second run finds its documents unchanged."""
+    folder = (folder or user_data_path("mmrag") / "demo").expanduser().resolve()
+    settings = load_settings("offline", store=folder / "store")
+    files = build_demo_documents(folder / "documents")
+    index = Index.open(settings.store, create=True)
+    report = ingest_files(index, files, load_encoders(settings), on_progress=on_progress)
+    for result in report.results:
+        if result.outcome is Outcome.FAILED:
+            raise MmragError(f"The demo's {result.path.name} could not be ingested: {result.reason}")
+    rag = open_rag(settings)
+    answers = tuple(rag.ask(question.text) for question in QUESTIONS)
+    html = folder / "answers.html"
+    html.write_text(answers_html(answers, title="mmrag demo: five questions, four cited answers"), encoding="utf-8")
+    return DemoResult(settings.store, html, answers)

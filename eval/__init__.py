@@ -1,0 +1,1 @@
+"""Part of mmrag: how well it works, measured on published labels."""
