@@ -163,6 +163,8 @@ def _cells(row: list[PlacedWord], aspect: float) -> list[list[PlacedWord]]:
 
 def _header_rows(rows: Sequence[Sequence[str]]) -> int:
     """Rows before the first that holds a figure (years name columns); one if no row does."""
+    if rows[0][0].endswith((":", "：")):
+        return 0  # a form: its first column holds the names
     for i, row in enumerate(rows):
         if any(_NUMBER.match(cell) and not _YEAR.match(cell) for cell in row[1:]):
             return min(i, 4)

@@ -6,7 +6,6 @@ Knows where the weights lie and how to call them; knows nothing of chunks, store
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -67,10 +66,10 @@ class BundledCrossEncoder:
     identity = "ms-marco-MiniLM-L-12-v2/int8"
 
     def score(self, question: str, passages: Sequence[str]) -> list[float]:
-        """Probability (0..1) that each passage is relevant to the question, as the model was trained to say."""
+        """Log-odds that each passage is relevant to the question, as the model was trained to say."""
         order = sorted(range(len(passages)), key=lambda i: len(passages[i]))
         logits = _cross_model().rerank_pairs([(question, passages[i]) for i in order], batch_size=16)
-        scores = dict(zip(order, (1 / (1 + math.exp(-logit)) for logit in logits), strict=True))
+        scores = dict(zip(order, map(float, logits), strict=True))
         return [scores[i] for i in range(len(passages))]
 
 

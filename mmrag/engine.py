@@ -18,9 +18,8 @@ from mmrag.models import Encoders, load_encoders
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
 from mmrag.types import Answer, Citation, Claim, Evidence
+from mmrag.verify import ABSTAIN_BELOW, confidence
 
-ABSTAIN_BELOW = 0.5
-"""Confidence under which an answer is withheld. Where it comes from: eval/LOG.md."""
 EVIDENCE_PAGES = 8
 EVIDENCE_PER_PAGE = 6
 
@@ -49,12 +48,13 @@ class Rag:
             lambda: self.retriever.search(question, top_k=top_k, documents=documents, per_page=EVIDENCE_PER_PAGE),
         )
         quotes = _timed(timings, "generate", lambda: self._generator.quote(question, evidence))
-        confidence = quotes[0].score if quotes else 0.0
+        claims = tuple(Claim(q.text, (self._cite(q),), confidence(q.relevance, q.evidence.agreement)) for q in quotes)
+        sure = max((claim.confidence for claim in claims), default=0.0)
         return Answer(
             question=question,
-            claims=tuple(Claim(q.text, (self._cite(q),), q.score) for q in quotes),
-            abstained=confidence < ABSTAIN_BELOW,
-            confidence=confidence,
+            claims=claims,
+            abstained=sure < ABSTAIN_BELOW,
+            confidence=sure,
             evidence=tuple(evidence),
             timings=timings,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from statistics import pstdev
+from statistics import fmean, pstdev
 from typing import TypedDict, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -18,7 +18,7 @@ from mmrag.errors import UsageError
 from mmrag.index import IMAGE, TEXT, Index
 from mmrag.models import Encoders
 from mmrag.text import query_tokens, tokens
-from mmrag.types import Chunk, Document, Evidence, Region
+from mmrag.types import Chunk, Document, Evidence, LegVote, Region
 
 _Key = TypeVar("_Key")
 
@@ -45,7 +45,8 @@ class PageHit:
 
     key: PageKey
     score: float
-    legs: dict[str, float]
+    legs: dict[str, LegVote]
+    agreement: float
     chunks: dict[str, float]
 
 
@@ -80,7 +81,8 @@ class Retriever(BaseRetriever):
         found = []
         for hit in hits:
             for chunk, region in self._best_regions(query, hit, per_page):
-                found.append(Evidence(known[hit.key[0]], hit.key[1], region, chunk, hit.score, hit.legs))
+                document, page = known[hit.key[0]], hit.key[1]
+                found.append(Evidence(document, page, region, chunk, hit.score, hit.legs, hit.agreement))
         return found
 
     def rank_pages(self, query: str, *, documents: Sequence[str] | None = None) -> list[PageHit]:
@@ -146,14 +148,25 @@ def leg_of_chunks(hits: Sequence[tuple[str, float]], places: Mapping[str, PageKe
 
 def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]:
     """Weighted sum of standardised scores, best first; a leg gives nothing to what it did not find."""
-    totals: dict[PageKey, dict[str, float]] = {}
+    votes: dict[PageKey, dict[str, LegVote]] = {}
     chunks: dict[str, float] = {}
     for name, leg in legs.items():
-        for key, score in standardise(leg.pages).items():
-            totals.setdefault(key, {})[name] = weights[name] * score
+        ranked = sorted(standardise(leg.pages).items(), key=lambda item: -item[1])
+        for rank, (key, score) in enumerate(ranked, start=1):
+            votes.setdefault(key, {})[name] = LegVote(rank, weights[name] * score)
         for chunk_id, score in standardise(leg.chunks).items():
             chunks[chunk_id] = chunks.get(chunk_id, 0.0) + weights[name] * score
-    hits = [PageHit(key, sum(by_leg.values()), by_leg, chunks) for key, by_leg in totals.items()]
+    text_legs = [name for name in legs if name != "visual"]
+    hits = [
+        PageHit(
+            key,
+            score=sum(vote.score for vote in by_leg.values()),
+            legs=by_leg,
+            agreement=fmean(1 / by_leg[name].rank if name in by_leg else 0.0 for name in text_legs),
+            chunks=chunks,
+        )
+        for key, by_leg in votes.items()
+    ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.key))
 
 

@@ -232,6 +232,13 @@ class Chunk:
         return f"{self.context}\n{self.text}" if self.context else self.text
 
 
+class LegVote(NamedTuple):
+    """Place of a page in one leg's ranking (from 1), and what that added to its fused score."""
+
+    rank: int
+    score: float
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """A region that may answer, with its page's geometry and why it was found."""
@@ -241,8 +248,10 @@ class Evidence:
     region: Region
     chunk: Chunk
     score: float
-    legs: dict[str, float] = field(default_factory=dict)
-    """Normalised score by retrieval leg; a leg that did not find it is absent."""
+    legs: dict[str, LegVote] = field(default_factory=dict)
+    """What each retrieval leg said of its page; a leg that did not find it is absent."""
+    agreement: float = 0.0
+    """Mean reciprocal rank (0..1) of its page over the text legs that could read the question."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -286,7 +295,7 @@ class Claim:
     text: str
     citations: tuple[Citation, ...]
     confidence: float
-    """0..1, how sure the generator is that the cited words answer the question."""
+    """0..1, how likely the cited place answers the question."""
 
 
 @dataclass(frozen=True, slots=True)

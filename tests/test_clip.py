@@ -231,10 +231,10 @@ def test_transparency_is_white_paper(encoder):
     close(encoder.get_image_embedding(png(palette)), encoder.get_image_embedding(paper))
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(encoder):
-    grey = np.asarray(picture().convert("L")).astype(np.uint16)
-    deep = Image.fromarray(grey * 257)
-    assert deep.mode == "I;16"
+@pytest.mark.parametrize(("mode", "order"), [("I;16", "<u2"), ("I;16B", ">u2")])  # little and big end first
+def test_sixteen_bit_grey_is_scaled_not_clipped(encoder, mode, order):
+    grey = np.asarray(picture().convert("L")).astype(np.uint16) * 257
+    deep = Image.frombytes(mode, picture().size, grey.astype(order).tobytes())
     close(encoder.get_image_embedding(deep), encoder.get_image_embedding(picture().convert("L")))
 
 

@@ -5,6 +5,7 @@ It writes nothing of its own, so it cannot invent; it can only quote the wrong l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -15,27 +16,35 @@ from mmrag.types import Evidence, RegionKind, TextSpan
 MAX_CANDIDATES = 96
 """Sentences that the cross-encoder reads for one question; the rest fall out by word overlap."""
 MAX_QUOTES = 3
-KEEP = 0.6
-"""A further sentence is quoted when its score is at least this share of the best one's."""
+KEEP_WITHIN = 1.0
+"""A further sentence is quoted when its log-odds come this close to the best one's."""
+# The cross-encoder's log-odds reach from -11 to 9: word overlap is spread as wide, so that KEEP_WITHIN means the same.
+_OVERLAP_SPREAD = 2.5
 
 
 class Quote(NamedTuple):
-    """Words of one region that answer, as they stand (`span`) and as they read alone (`text`); score 0..1."""
+    """Words of one region that answer: where they stand (`span`), and as they read alone (`text`)."""
 
     evidence: Evidence
     span: TextSpan
     text: str
-    score: float
+    relevance: float
+    """Log-odds that they answer the question."""
+
+    @property
+    def rank(self) -> float:
+        """Relevance and the page's fused score, which say different things, weigh the same (eval/LOG.md)."""
+        return self.relevance + self.evidence.score
 
 
 class PairScorer(Protocol):
-    """A cross-encoder: how well does each passage answer the question, 0..1."""
+    """A cross-encoder: log-odds that each passage answers the question."""
 
     def score(self, question: str, passages: Sequence[str]) -> list[float]: ...
 
 
 class ExtractiveGenerator:
-    """Ranks every sentence by a cross-encoder, or by word overlap where that cannot read the language."""
+    """Ranks every sentence by a cross-encoder, or by its rare words where that cannot read the language."""
 
     identity = "extractive"
 
@@ -44,17 +53,16 @@ class ExtractiveGenerator:
 
     def quote(self, question: str, evidence: Sequence[Evidence]) -> list[Quote]:
         """At most `MAX_QUOTES`, best first; empty when the evidence has no words."""
-        wanted = set(query_tokens(question))
-        found = {(q.evidence.region.id, q.span): q for item in evidence for q in _candidates(item)}
-        overlaps = {key: _overlap(wanted, q.text) for key, q in found.items()}
-        keys = sorted(found, key=lambda key: overlaps[key], reverse=True)[:MAX_CANDIDATES]
+        found = list({(q.evidence.region.id, q.span): q for item in evidence for q in _candidates(item)}.values())
+        overlaps = _weighted_overlaps(question, [quote.text for quote in found])
+        order = sorted(range(len(found)), key=lambda i: -overlaps[i])[:MAX_CANDIDATES]
         if is_mostly_cjk(question):
-            scores = [overlaps[key] for key in keys]
+            relevances = [_log_odds(overlaps[i]) for i in order]
         else:
-            scores = self._scorer.score(question, [_in_context(found[key]) for key in keys])
-        scored = [found[key]._replace(score=score) for key, score in zip(keys, scores, strict=True)]
-        best = sorted(scored, key=lambda q: q.score, reverse=True)
-        return [q for q in best[:MAX_QUOTES] if q.score >= KEEP * best[0].score]
+            relevances = self._scorer.score(question, [_in_context(found[i]) for i in order])
+        scored = [found[i]._replace(relevance=value) for i, value in zip(order, relevances, strict=True)]
+        best = sorted(scored, key=lambda quote: -quote.rank)[:MAX_QUOTES]
+        return [quote for quote in best if quote.rank >= best[0].rank - KEEP_WITHIN]
 
 
 def _candidates(item: Evidence) -> Iterator[Quote]:
@@ -73,6 +81,15 @@ def _in_context(quote: Quote) -> str:
     return f"{context}. {quote.text}" if context else quote.text
 
 
-def _overlap(wanted: set[str], text: str) -> float:
-    """Share of the question's tokens that the text holds."""
-    return len(wanted.intersection(tokens(text))) / len(wanted) if wanted else 0.0
+def _weighted_overlaps(question: str, texts: Sequence[str]) -> list[float]:
+    """For each text the share (0..1) of the question's tokens that it holds, rare ones counting more."""
+    wanted = query_tokens(question)
+    held = [set(tokens(text)).intersection(wanted) for text in texts]
+    weight = {token: math.log(1 + len(texts) / (1 + sum(token in h for h in held))) for token in wanted}
+    total = sum(weight.values()) or 1.0
+    return [sum(weight[token] for token in h) / total for h in held]
+
+
+def _log_odds(share: float) -> float:
+    share = min(0.98, max(0.02, share))
+    return _OVERLAP_SPREAD * math.log(share / (1 - share))
