@@ -472,7 +472,7 @@ def _table(*columns: str) -> Table:
 
 def _clean(text: str) -> str:
     """Text from outside, without control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _size(size: int) -> str:

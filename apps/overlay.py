@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
 from mmrag.render import PALETTE, Mark, draw_regions, render_page
 from mmrag.types import Answer, BBox, Citation, Evidence
 
@@ -64,8 +66,19 @@ def _sentences(answer: Answer, anchor: str) -> str:
             number += 1
             colour = PALETTE[(number - 1) % len(PALETTE)]
             chips += f'<a class="chip" style="background:{colour}" href="#{anchor}-c{number}">{number}</a>'
-        parts.append(f"<p>{escape(claim.text)} {chips}</p>")
+        closeups = "".join(_closeup(citation) for citation in claim.citations)
+        parts.append(f"<p>{escape(claim.text)} {chips}</p>{closeups}")
     return "".join(parts) + f'<p class="note">confidence {answer.confidence:.0%}</p>'
+
+
+def _closeup(citation: Citation) -> str:
+    """The quoted lines as they are printed, with a little of what stands around them."""
+    lines = BBox.union(citation.lines or [citation.bbox])
+    clip = BBox(
+        max(0.0, lines.x0 - 0.02), max(0.0, lines.y0 - 0.012), min(1.0, lines.x1 + 0.02), min(1.0, lines.y1 + 0.012)
+    )
+    url = _data_url(render_page(citation.source, citation.page, clip=clip))
+    return f'<img class="closeup" alt="{escape(citation.quote, quote=True)}" src="{url}">'
 
 
 def _distinct_pages(answer: Answer) -> list[Evidence]:
@@ -82,7 +95,7 @@ def _figure(items: Sequence[_NumberedCitation], anchor: str) -> str:
     )
     return (
         f'<figure><div class="page"><img alt="{escape(first.document, quote=True)}, page {first.page}" '
-        f'src="{_data_url(first)}">{boxes}</div>'
+        f'src="{_data_url(render_page(first.source, first.page, dpi=_PAGE_DPI))}">{boxes}</div>'
         f"<figcaption>{escape(first.document)}, page {first.page}</figcaption></figure>"
     )
 
@@ -91,9 +104,9 @@ def _place(box: BBox) -> str:
     return f"left:{box.x0:.3%};top:{box.y0:.3%};width:{box.width:.3%};height:{box.height:.3%}"
 
 
-def _data_url(citation: Citation) -> str:
+def _data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    render_page(citation.source, citation.page, dpi=_PAGE_DPI).save(buffer, "JPEG", quality=82)
+    image.save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -111,6 +124,7 @@ h1 { font-size: 1.5rem; margin: 0 0 1.5rem }
 .card.abstained { grid-template-columns: 1fr; border-style: dashed }
 .said h2 { font-size: 1.1rem; margin: 0 0 .75rem }
 .said p { margin: 0 0 .6rem; overflow-wrap: anywhere }
+.closeup { display: block; max-width: 100%; margin: 0 0 1rem; border: 1px solid var(--edge); border-radius: 4px }
 .note, figcaption { color: var(--soft); font-size: .85rem }
 ul.note { margin: 0; padding-left: 1.2rem }
 .none { font-style: italic }

@@ -45,9 +45,7 @@ def evaluate_retrieval(rag: Rag, questions: Sequence[Question], *, within_docume
     ids = {document.name: document.id for document in rag.index.documents()}
     missing = {question.document for question in questions} - set(ids)
     if missing:
-        raise UsageError(
-            f"The store lacks {len(missing)} documents of the questions, such as {min(missing)}: ingest them."
-        )
+        raise UsageError(f"The store lacks {len(missing)} of the documents, such as {min(missing)}: ingest them.")
     runs = {
         question.id: [
             hit.key

@@ -84,6 +84,7 @@ def _insert(drafts: list[_Draft], draft: _Draft) -> None:
 
 
 def _region(region_id: str, box: BBox, kind: RegionKind, words: list[PlacedWord], aspect: float) -> Region:
+    box = BBox.union([box, *(word.box for word in words)])  # the model's boxes cut through ascenders and first letters
     if kind is RegionKind.TABLE and words:
         text, placed, rows, header_rows = _table_text(words, aspect)
         return Region(region_id, kind, box, text, placed, rows, header_rows)

@@ -26,8 +26,9 @@ from ingest.chunk import chunk_pages
 from ingest.pdf import FileFacts, inspect_file, read_pages
 from mmrag.errors import DocumentError, MmragError, UnreadableFile
 from mmrag.index import Index, Vectors
-from mmrag.models import Encoders
+from mmrag.models import Encoders, load_encoders
 from mmrag.render import render_page
+from mmrag.settings import load_settings
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, RegionKind
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,15 @@ class Report:
         return sum(r.pages for r in self.results if r.outcome in (Outcome.INGESTED, Outcome.REPLACED))
 
 
+def ingest_into(
+    store: str | Path, sources: Iterable[str | Path], *, profile: str | None = None, **choices: Any
+) -> Report:
+    """Ingest into the store in folder `store`, made if there is none. `choices` are fields of `mmrag.settings.Settings`."""
+    settings = load_settings(profile, store=Path(store), **choices)
+    encoders = load_encoders(settings)
+    return ingest_files(Index.open(settings.store, create=True), sources, encoders)
+
+
 def ingest_files(
     index: Index,
     sources: Iterable[str | Path],
@@ -105,6 +115,8 @@ def ingest_files(
         new = [job for path in files if (job := _new_content(index, path, report)) is not None]
         if new:
             _ingest_new(index, new, encoders, workers or _cores(), report, on_progress)
+    order = {path: i for i, path in enumerate(files)}
+    report.results.sort(key=lambda result: order.get(result.path, -1))
     report.seconds = perf_counter() - started
     return report
 
@@ -186,8 +198,12 @@ def _new_content(index: Index, path: Path, report: Report) -> _Job | None:
         report.results.append(_failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
         return None
     try:
+        str(path).encode()  # a name that is no text can neither be stored nor shown
         with path.open("rb") as file:
             job = _Job(path, hashlib.file_digest(file, "sha256").hexdigest())
+    except UnicodeEncodeError:
+        report.results.append(_failed(path, "The file's name is not valid UTF-8: rename the file."))
+        return None
     except OSError as error:
         report.results.append(_failed(path, f"The file cannot be read: {error.strerror}."))
         return None
@@ -210,9 +226,11 @@ def _ingest_new(
     report: Report,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    jobs = list({job.sha256: job for job in reversed(jobs)}.values())[::-1]  # of copies, the first; the rest are linked
+    copies: dict[str, list[_Job]] = {}
+    for job in jobs:
+        copies.setdefault(job.sha256, []).append(job)
     with closing(_Pool(workers)) as pool:
-        ready = _inspected(jobs, pool, report)
+        ready = _inspected([same[0] for same in copies.values()], pool, report)
         total, done = sum(job.facts.page_count for job in ready), 0
         waiting: deque[_Job] = deque()
         queue = deque(ready)
@@ -221,12 +239,13 @@ def _ingest_new(
                 waiting.append(_schedule(queue.popleft(), pool))
             job = waiting.popleft()
             on_progress(Progress(job.path.name, done, total))
+            pages: list[Page] = []
             try:
-                pages: list[Page] = []
                 for future in job.pages:
                     pages.extend(_result(future))
                     on_progress(Progress(job.path.name, done + len(pages), total))
                 report.results.append(_commit(index, job, pages, encoders))
+                report.results.extend(_link_copies(index, copies[job.sha256]))
             except DocumentError as error:
                 report.results.append(_failed(job.path, str(error)))
             except Exception as error:  # a defect of ours, or a full disk, must not take the other files along
@@ -294,6 +313,15 @@ def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) 
     index.add(document, pages, chunks, source=job.path, text_vectors=text_vectors, image_vectors=image_vectors)
     outcome = Outcome.REPLACED if replaces else Outcome.INGESTED
     return FileResult(job.path, outcome, len(pages), len(chunks))
+
+
+def _link_copies(index: Index, same: Sequence[_Job]) -> Iterator[FileResult]:
+    first, *rest = same
+    for job in rest:
+        index.link(str(job.path), job.path.name, job.document_id)
+        yield FileResult(
+            job.path, Outcome.UNCHANGED, first.facts.page_count, reason=f"Same content as {first.path.name}."
+        )
 
 
 def _encode(chunks: Sequence[Chunk], path: Path, encoders: Encoders) -> tuple[Vectors, Vectors]:

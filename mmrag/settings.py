@@ -24,8 +24,8 @@ class Settings:
 
 PROFILES: dict[str, Settings] = {
     "offline": Settings(),
-    # SigLIP 2 rather than the first CLIP: on document pages it finds several times as much (ViDoRe), it speaks Chinese too,
-    # and its weights are published as safetensors, the only form that is ever loaded.
+    # SigLIP 2 rather than the first CLIP: on document pages it finds several times as much (ViDoRe), it speaks
+    # Chinese too, and its weights are published as safetensors, the only form that is ever loaded.
     "full": Settings(profile="full", image_encoder="google/siglip2-base-patch16-224"),
 }
 

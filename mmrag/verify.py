@@ -1,6 +1,6 @@
 """How sure an answer is, and when to say nothing. Pure logic on scores; knows no model and no text.
 
-Both numbers that it weighs mean the same in a collection of ten pages and of ten thousand, so that one calibration holds.
+Both numbers that it weighs mean the same in a collection of ten pages and of ten thousand: one calibration holds.
 """
 
 from __future__ import annotations
