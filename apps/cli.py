@@ -6,6 +6,7 @@ are imported inside the commands that need them, so that `--help` is immediate.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -15,18 +16,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from apps.terminal import (
+    clean,
+    file_size,
+    file_stem,
+    print_answer,
+    print_evidence,
+    print_findings,
+    print_json,
+    print_line,
+    print_note,
+    print_report,
+    print_table,
+    show_progress,
+)
 from mmrag.errors import MmragError, UsageError
 
 if TYPE_CHECKING:
-    from ingest.pipeline import Report
     from mmrag.engine import Rag
     from mmrag.index import Index
     from mmrag.settings import Settings
-    from mmrag.types import Answer, Document, Evidence, Region
+    from mmrag.types import Answer, Document, Region
 
 app = typer.Typer(
     name="mmrag",
@@ -37,9 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
 Store = Annotated[
     Path | None,
     typer.Option("--store", "-s", envvar="MMRAG_STORE", help="Folder of the store.", show_default="./mmrag-store"),
@@ -92,13 +100,12 @@ def ingest(
 
         settings = _settings(store, profile, image_encoder)
         encoders = load_encoders(settings)
-        index = Index.open(settings.store, create=True)
-        with _progress(enabled=not as_json) as on_progress:
+        with Index.open(settings.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
             report = ingest_files(index, sources, encoders, workers=workers, on_progress=on_progress)
         if as_json:
-            _print_json(_report_json(report))
+            print_json(report.to_json())
         else:
-            _print_report(report, index)
+            print_report(report, settings.store)
     if report.count(Outcome.FAILED):
         raise typer.Exit(1)
 
@@ -119,19 +126,19 @@ def ask(
 ) -> None:
     """Answer a question with citations, or say that the documents do not answer it."""
     with _errors(debug):
-        rag = _open(_settings(store, profile, image_encoder))
         answers: list[Answer] = []
 
         def answer(text: str) -> Answer:
             answers.append(rag.ask(text, top_k=top_k, documents=document))
             return answers[-1]
 
-        failed = _each(question, answer, lambda found: found.to_json(), _print_answer, as_json)
+        with _open(_settings(store, profile, image_encoder)) as rag:
+            failed = _each(question, answer, lambda found: found.to_json(), print_answer, as_json)
         if html:
             from apps.overlay import answers_html
 
             html.write_text(answers_html(answers, title="Answers"), encoding="utf-8")
-            err.print(Text(f"Wrote {html}"))
+            print_note(f"Wrote {html}")
     if failed:
         raise typer.Exit(1)
 
@@ -148,13 +155,12 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Find pages, best first, each with its best region (text, table or picture)."""
-    with _errors(debug):
-        rag = _open(_settings(store, profile, image_encoder))
+    with _errors(debug), _open(_settings(store, profile, image_encoder)) as rag:
         failed = _each(
             query,
             lambda text: rag.search(text, top_k=top_k, documents=document),
             lambda found: [evidence.to_json() for evidence in found],
-            _print_evidence,
+            print_evidence,
             as_json,
         )
     if failed:
@@ -165,16 +171,17 @@ def search(
 def list_documents(store: Store = None, as_json: Json = False, debug: Debug = False) -> None:
     """List the documents in the store."""
     with _errors(debug):
-        documents = _index(store).documents()
+        with _index(store) as index:
+            documents = index.documents()
         if as_json:
             keys = ("id", "name", "path", "media_type", "title", "page_count", "size", "sha256")
-            _print_json([{key: getattr(d, key) for key in keys} for d in documents])
+            print_json([{key: getattr(d, key) for key in keys} for d in documents])
             return
-        table = _table("document", "pages>", "size>", "id")
-        for d in documents:
-            table.add_row(_clean(d.name), str(d.page_count), _size(d.size), d.id)
-        out.print(table)
-        out.print(f"{len(documents)} documents, {sum(d.page_count for d in documents)} pages")
+        print_table(
+            ("document", "pages>", "size>", "id"),
+            ((d.name, str(d.page_count), file_size(d.size), d.id) for d in documents),
+        )
+        print_line(f"{len(documents)} documents, {sum(d.page_count for d in documents)} pages")
 
 
 @app.command()
@@ -188,17 +195,17 @@ def remove(
     with _errors(debug):
         from mmrag.retrieve import resolve_documents
 
-        index = _index(store)
-        ids = list(dict.fromkeys(resolve_documents(index, names) or ()))
-        gone = [d for d in index.documents() if d.id in ids]
-        with index.writing():
-            for document_id in ids:
-                index.remove(document_id)
+        with _index(store) as index:
+            ids = list(dict.fromkeys(resolve_documents(index, names) or ()))
+            gone = [d for d in index.documents() if d.id in ids]
+            with index.writing():
+                for document_id in ids:
+                    index.remove(document_id)
         if as_json:
-            _print_json([{"id": d.id, "name": d.name} for d in gone])
+            print_json([{"id": d.id, "name": d.name} for d in gone])
         else:
             for d in gone:
-                out.print(Text(f"Removed {_clean(d.name)} ({d.page_count} pages)"))
+                print_line(f"Removed {d.name} ({d.page_count} pages)")
 
 
 @app.command()
@@ -215,18 +222,20 @@ def show(
     with _errors(debug):
         from apps.overlay import write_page_png
 
-        index = _index(store)
-        found = _regions_by_page(index, targets, page)
-        if output and len(found) > 1:
-            raise UsageError(
-                f"The regions stand on {len(found)} pages: leave --output out, one PNG is written for each."
-            )
-        for (document, number), regions in found.items():
-            target = output or Path(f"{_file_stem(document.name)}-p{number}.png")
-            marks = [(region.box, ()) for region in regions]
-            labels = [region.id.rsplit("-", 1)[1] for region in regions]
-            write_page_png(index.source(document), number, marks, target, labels=labels)
-            out.print(Text(f"{target}  {_clean(document.name)}, page {number}, {len(regions)} regions"))
+        with _index(store) as index:
+            found = _regions_by_page(index, targets, page)
+            if output and len(found) > 1:
+                raise UsageError(f"The regions stand on {len(found)} pages: leave --output out, each gets its own PNG.")
+            written: set[Path] = set()
+            for (document, number), regions in found.items():
+                target = output or Path(f"{file_stem(document.name)}-p{number}.png")
+                if target in written:  # two documents of one name
+                    target = Path(f"{file_stem(document.name)}-{document.id}-p{number}.png")
+                written.add(target)
+                marks = [(region.box, ()) for region in regions]
+                labels = [region.id.rsplit("-", 1)[1] for region in regions]
+                write_page_png(index.source(document), number, marks, target, labels=labels)
+                print_line(f"{target}  {document.name}, page {number}, {len(regions)} regions")
 
 
 @app.command()
@@ -237,13 +246,9 @@ def doctor(store: Store = None, profile: Profile = None, as_json: Json = False, 
 
         findings = examine(_settings(store, profile, None))
         if as_json:
-            _print_json([finding._asdict() for finding in findings])
+            print_json([finding._asdict() for finding in findings])
             return
-        table = _table("", "what", "found", "what to do")
-        for finding in findings:
-            mark = Text("ok", style="green") if finding.ok else Text("!", style="yellow")
-            table.add_row(mark, finding.what, finding.found, finding.advice)
-        out.print(table)
+        print_findings(findings)
 
 
 @app.command()
@@ -258,19 +263,61 @@ def demo(
     with _errors(debug):
         from apps.demo import run_demo
 
-        with _progress(enabled=not as_json) as on_progress:
+        with show_progress(enabled=not as_json) as on_progress:
             result = run_demo(folder, on_progress)
         if as_json:
-            _print_json({"answers": [a.to_json() for a in result.answers], "html": str(result.html)})
+            print_json({"answers": [a.to_json() for a in result.answers], "html": str(result.html)})
             return
         for answer in result.answers:
-            _print_answer(answer)
-        out.print(Text(f"See the cited regions on their pages: open {result.html}"))
-        out.print(Text(f"Ask this collection yourself:         mmrag ask --store '{result.store}' 'your question'"))
-        out.print(Text("Ask your own documents:               mmrag ingest FOLDER, then mmrag ask 'your question'"))
+            print_answer(answer)
+        print_line(f"See the cited regions on their pages: open {result.html}")
+        print_line(f"Ask this collection yourself:         mmrag ask --store '{result.store}' 'your question'")
+        print_line("Ask your own documents:               mmrag ingest FOLDER, then mmrag ask 'your question'")
+
+
+evals = typer.Typer(help="Measure on published labels.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(evals, name="eval")
+
+
+@evals.command()
+def retrieval(
+    data: Annotated[Path, typer.Option(help="Folder with pdf/ and questions.jsonl.")],
+    store: Store = None,
+    profile: Profile = None,
+    image_encoder: ImageEncoder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score the ranking of pages: nDCG@5, hit@1, recall@10, MRR. Ingests into the store what it lacks of pdf/."""
+    with _errors(debug):
+        from eval.retrieval import evaluate_retrieval, load_questions
+        from ingest.pipeline import ingest_files
+        from mmrag.index import Index
+        from mmrag.models import load_encoders
+
+        settings = _settings(store, profile, image_encoder)
+        questions = load_questions(data)
+        with Index.open(settings.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
+            ingest_files(index, [data / "pdf"], load_encoders(settings), on_progress=on_progress)
+        with _open(settings) as rag:
+            scores = {
+                scope: evaluate_retrieval(rag, questions, within_document=scope == "within the document")
+                for scope in ("whole collection", "within the document")
+            }
+        if as_json:
+            print_json({"questions": len(questions), **scores})
+            return
+        names = list(scores["whole collection"])
+        print_table(
+            (f"{len(questions)} questions", *(f"{name}>" for name in names)),
+            ((scope, *(f"{values[name]:.3f}" for name in names)) for scope, values in scores.items()),
+        )
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show Chinese shows escapes instead of failing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="mmrag")
 
 
@@ -300,7 +347,7 @@ def _errors(debug: bool) -> Iterator[None]:
 
 
 def _fail(message: str, *, code: int) -> NoReturn:
-    err.print(Text(f"mmrag: {_clean(message)}"))
+    print_note(f"mmrag: {message}")
     raise typer.Exit(code)
 
 
@@ -333,7 +380,7 @@ def _each(
     if text != "-":
         found = work(text)
         if as_json:
-            _print_json(to_json(found))
+            print_json(to_json(found))
         else:
             to_person(found)
         return 0
@@ -342,40 +389,9 @@ def _each(
         try:
             value = to_json(work(line.strip()))
         except MmragError as error:
-            value, failed = {"question": line.strip(), "error": str(error)}, failed + 1
+            value, failed = {"question": clean(line.strip()), "error": str(error)}, failed + 1
         print(json.dumps(value, ensure_ascii=False), flush=True)
     return failed
-
-
-@contextmanager
-def _progress(*, enabled: bool) -> Iterator[Callable[[Any], None]]:
-    """A bar on standard error with pages per second and the file being read."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:.1f} pages/s")
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        Speed(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    with Progress(*columns, console=err, disable=not (enabled and err.is_terminal), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda step: bar.update(
-            task, completed=step.pages_done, total=step.pages_total, description=_clean(step.file)
-        )
 
 
 def _regions_by_page(index: Index, targets: list[str], page: int) -> dict[tuple[Document, int], list[Region]]:
@@ -399,86 +415,3 @@ def _regions_by_page(index: Index, targets: list[str], page: int) -> dict[tuple[
                 raise UsageError(f"{known[document_id].name} has pages 1 to {pages}; there is no page {page}.")
             found.setdefault((known[document_id], page), []).extend(content.regions)
     return found
-
-
-# -- printing --------------------------------------------------------------------------------------------------------
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=None))
-
-
-def _print_answer(answer: Answer) -> None:
-    out.print(Text(_clean(answer.question), style="bold"))
-    if answer.abstained:
-        out.print(Text(f"  {answer.text}", style="italic"))
-        for evidence in answer.evidence[:1]:
-            out.print(Text(f"  Nearest: {_clean(evidence.document.name)}, page {evidence.page}", style="dim"))
-        out.print()
-        return
-    numbered = iter(range(1, len(answer.citations) + 1))
-    sources = []
-    for claim in answer.claims:
-        marks = ""
-        for citation in claim.citations:
-            number = next(numbered)
-            marks += f" [{number}]"
-            sources.append(f"  [{number}] {_clean(citation.document)}, page {citation.page}  ({citation.region})")
-        out.print(Text(f"  {_clean(claim.text)}").append(marks, style="cyan"))
-    for source in sources:
-        out.print(Text(source, style="dim"))
-    out.print(Text(f"  confidence {answer.confidence:.0%}", style="dim"))
-    out.print()
-
-
-def _print_evidence(found: list[Evidence]) -> None:
-    table = _table("#>", "score>", "document", "page>", "kind", "region", "text")
-    for rank, evidence in enumerate(found, start=1):
-        text = " ".join(evidence.region.text.split())
-        table.add_row(
-            *(str(rank), f"{evidence.score:.2f}", _clean(evidence.document.name), str(evidence.page)),
-            *(str(evidence.region.kind), evidence.region.id, _clean(text[:120] + ("…" if len(text) > 120 else ""))),
-        )
-    out.print(table if found else "Nothing in the store matches.")
-
-
-def _report_json(report: Report) -> dict[str, Any]:
-    files = [
-        {"path": str(r.path), "outcome": str(r.outcome), "pages": r.pages, "chunks": r.chunks, "reason": r.reason}
-        for r in report.results
-    ]
-    return {"files": files, "pages_read": report.pages_read, "seconds": round(report.seconds, 3)}
-
-
-def _print_report(report: Report, index: Index) -> None:
-    styles = {"ingested": "green", "replaced": "green", "unchanged": "dim", "failed": "red"}
-    table = _table("file", "", "pages>", "chunks>", "why")
-    for r in report.results:
-        numbers = (str(r.pages or ""), str(r.chunks or ""))
-        table.add_row(_clean(r.path.name), Text(r.outcome, style=styles[r.outcome]), *numbers, _clean(r.reason))
-    out.print(table)
-    counts = ", ".join(f"{report.count(o)} {o}" for o in dict.fromkeys(r.outcome for r in report.results))
-    speed = f" ({report.pages_read / report.seconds:.1f} pages/s)" if report.pages_read else ""
-    out.print(Text(f"{counts or 'nothing found'} in {report.seconds:.1f} s{speed}; store: {index.path}"))
-
-
-def _table(*columns: str) -> Table:
-    """A borderless table; a column name that ends in > is aligned to the right. Cells are plain text, never markup."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in columns:
-        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
-    return table
-
-
-def _clean(text: str) -> str:
-    """Text from outside, without control characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-
-
-def _file_stem(name: str) -> str:
-    """A document's name as part of a file name of ours: no separators, nothing hidden."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(name).stem).lstrip(".") or "page"

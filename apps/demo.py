@@ -31,13 +31,13 @@ def run_demo(folder: Path | None, on_progress: Callable[[Progress], None]) -> De
     folder = (folder or user_data_path("mmrag") / "demo").expanduser().resolve()
     settings = load_settings("offline", store=folder / "store")
     files = build_demo_documents(folder / "documents")
-    index = Index.open(settings.store, create=True)
-    report = ingest_files(index, files, load_encoders(settings), on_progress=on_progress)
+    with Index.open(settings.store, create=True) as index:
+        report = ingest_files(index, files, load_encoders(settings), on_progress=on_progress)
     for result in report.results:
         if result.outcome is Outcome.FAILED:
             raise MmragError(f"The demo's {result.path.name} could not be ingested: {result.reason}")
-    rag = open_rag(settings)
-    answers = tuple(rag.ask(question.text) for question in QUESTIONS)
+    with open_rag(settings) as rag:
+        answers = tuple(rag.ask(question.text) for question in QUESTIONS)
     html = folder / "answers.html"
     html.write_text(answers_html(answers, title="mmrag demo: five questions, four cited answers"), encoding="utf-8")
     return DemoResult(settings.store, html, answers)

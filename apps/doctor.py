@@ -112,7 +112,8 @@ def _store(settings: Settings) -> Finding:
         return Finding(True, "store", f"none at {settings.store.absolute()}", "mmrag ingest FOLDER")
     except MmragError as error:
         return Finding(False, "store", str(settings.store), str(error))
-    documents = index.documents()
+    with index:
+        documents = index.documents()
     pages = sum(document.page_count for document in documents)
     free = shutil.disk_usage(index.path).free
     found = f"{index.path}: {len(documents)} documents, {pages} pages; {free / 1e9:.0f} GB free on its disk"

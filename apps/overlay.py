@@ -18,6 +18,8 @@ from mmrag.render import PALETTE, Mark, draw_regions, render_page
 from mmrag.types import Answer, BBox, Citation, Evidence
 
 _PAGE_DPI = 100
+# A region up to this share of the page's height is shown whole beside its sentence.
+_CLOSEUP_HEIGHT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class _NumberedCitation:
 
 
 def write_page_png(source: Path, page: int, marks: Sequence[Mark], target: Path, *, labels: Sequence[str] = ()) -> None:
-    draw_regions(render_page(source, page), marks, labels=labels).save(target)
+    draw_regions(render_page(source, page), marks, labels=labels).save(target, "PNG")
 
 
 def answers_html(answers: Sequence[Answer], *, title: str) -> str:
@@ -72,12 +74,12 @@ def _sentences(answer: Answer, anchor: str) -> str:
 
 
 def _closeup(citation: Citation) -> str:
-    """The quoted lines as they are printed, with a little of what stands around them."""
-    lines = BBox.union(citation.lines or [citation.bbox])
-    clip = BBox(
-        max(0.0, lines.x0 - 0.02), max(0.0, lines.y0 - 0.012), min(1.0, lines.x1 + 0.02), min(1.0, lines.y1 + 0.012)
-    )
-    url = _data_url(render_page(citation.source, citation.page, clip=clip))
+    """The cited region with its quoted lines marked, or of a long region the lines alone."""
+    short = citation.bbox.height <= _CLOSEUP_HEIGHT or not citation.lines
+    box = citation.bbox if short else BBox.union(citation.lines)
+    clip = BBox(max(0.0, box.x0 - 0.015), max(0.0, box.y0 - 0.006), min(1.0, box.x1 + 0.015), min(1.0, box.y1 + 0.006))
+    page = citation.image(dpi=150)
+    url = _data_url(page.crop(clip.to_pixels(*page.size)))
     return f'<img class="closeup" alt="{escape(citation.quote, quote=True)}" src="{url}">'
 
 
@@ -136,10 +138,10 @@ figcaption { margin-top: .4rem }
 .page { position: relative; border: 1px solid var(--edge); border-radius: 4px; overflow: hidden; background: #fff }
 .page img { display: block; width: 100% }
 .line { position: absolute; background: rgb(255 221 0 / .38); mix-blend-mode: multiply }
-.box { position: absolute; border: 2.5px solid var(--c); border-radius: 4px; outline: 3px solid transparent }
-.box b { position: absolute; right: 100%; top: -2px; margin-right: 3px; padding: 0 .45em; border-radius: .7em;
+.box { position: absolute; outline: 2.5px solid var(--c); outline-offset: 3px; border-radius: 3px }
+.box b { position: absolute; right: 100%; top: -4px; margin-right: 6px; padding: 0 .45em; border-radius: .7em;
          background: var(--c); color: #fff; font-size: .75rem }
-.box:target { outline-color: color-mix(in srgb, var(--c) 35%, transparent) }
+.box:target { background: color-mix(in srgb, var(--c) 18%, transparent) }
 @media (max-width: 46rem) { .card { grid-template-columns: 1fr } }
 """
 

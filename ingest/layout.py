@@ -45,6 +45,8 @@ def build_regions(
     """
     if not words and not boxes:
         boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
+    if all(box.kind.is_furniture for box in boxes):  # the only line of a page is its content, wherever it stands
+        boxes = [box._replace(kind=RegionKind.TEXT) for box in boxes]
     held = _assign(words, boxes)
     drafts = [
         (box.box, box.kind, held[i])

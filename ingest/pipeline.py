@@ -80,6 +80,13 @@ class Report:
     def count(self, outcome: Outcome) -> int:
         return sum(result.outcome is outcome for result in self.results)
 
+    def to_json(self) -> dict[str, Any]:
+        files = [
+            {"path": str(r.path), "outcome": str(r.outcome), "pages": r.pages, "chunks": r.chunks, "reason": r.reason}
+            for r in self.results
+        ]
+        return {"files": files, "pages_read": self.pages_read, "seconds": round(self.seconds, 3)}
+
     @property
     def pages_read(self) -> int:
         return sum(r.pages for r in self.results if r.outcome in (Outcome.INGESTED, Outcome.REPLACED))
@@ -88,10 +95,10 @@ class Report:
 def ingest_into(
     store: str | Path, sources: Iterable[str | Path], *, profile: str | None = None, **choices: Any
 ) -> Report:
-    """Ingest into the store in folder `store`, made if there is none. `choices` are fields of `mmrag.settings.Settings`."""
+    """Ingest into the store in folder `store`, made if there is none; `choices` as in `mmrag.settings.Settings`."""
     settings = load_settings(profile, store=Path(store), **choices)
-    encoders = load_encoders(settings)
-    return ingest_files(Index.open(settings.store, create=True), sources, encoders)
+    with Index.open(settings.store, create=True) as index:
+        return ingest_files(index, sources, load_encoders(settings))
 
 
 def ingest_files(
@@ -176,6 +183,11 @@ class _Job:
     pages: list[Future[list[Page]]] = field(default_factory=list)
 
     @property
+    def content(self) -> tuple[str, str]:
+        """What makes two files copies of each other: the same bytes, to be read in the same way."""
+        return self.sha256, MEDIA_TYPES[self.path.suffix.lower()]
+
+    @property
     def document_id(self) -> str:
         return self.sha256[:16]  # 64 bits: no two files of a collection share them by chance
 
@@ -185,7 +197,7 @@ class _Job:
             sha256=self.sha256,
             name=self.path.name,
             path=str(self.path),
-            media_type=MEDIA_TYPES[self.path.suffix.lower()],
+            media_type=self.content[1],
             title=self.facts.title,
             page_count=self.facts.page_count,
             size=self.path.stat().st_size,
@@ -226,11 +238,15 @@ def _ingest_new(
     report: Report,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    copies: dict[str, list[_Job]] = {}
+    copies: dict[tuple[str, str], list[_Job]] = {}
     for job in jobs:
-        copies.setdefault(job.sha256, []).append(job)
+        copies.setdefault(job.content, []).append(job)
+
+    def fail(job: _Job, reason: str) -> None:
+        report.results.extend(_failed(same.path, reason) for same in copies[job.content])
+
     with closing(_Pool(workers)) as pool:
-        ready = _inspected([same[0] for same in copies.values()], pool, report)
+        ready = _inspected([same[0] for same in copies.values()], pool, fail)
         total, done = sum(job.facts.page_count for job in ready), 0
         waiting: deque[_Job] = deque()
         queue = deque(ready)
@@ -245,12 +261,12 @@ def _ingest_new(
                     pages.extend(_result(future))
                     on_progress(Progress(job.path.name, done + len(pages), total))
                 report.results.append(_commit(index, job, pages, encoders))
-                report.results.extend(_link_copies(index, copies[job.sha256]))
+                report.results.extend(_link_copies(index, copies[job.content]))
             except DocumentError as error:
-                report.results.append(_failed(job.path, str(error)))
+                fail(job, str(error))
             except Exception as error:  # a defect of ours, or a full disk, must not take the other files along
                 log.debug("ingest of %s failed", job.path, exc_info=True)
-                report.results.append(_failed(job.path, f"Not stored ({type(error).__name__}: {error})."))
+                fail(job, f"Not stored ({type(error).__name__}: {error}).")
             done += job.facts.page_count
 
 
@@ -268,7 +284,7 @@ class _Pool:
         self._pool.join()
 
 
-def _inspected(jobs: Sequence[_Job], pool: _Pool, report: Report) -> list[_Job]:
+def _inspected(jobs: Sequence[_Job], pool: _Pool, fail: Callable[[_Job, str], None]) -> list[_Job]:
     looks = [(job, pool.submit(inspect_file, job.path)) for job in jobs]
     ready = []
     for job, look in looks:
@@ -276,7 +292,7 @@ def _inspected(jobs: Sequence[_Job], pool: _Pool, report: Report) -> list[_Job]:
             job.facts = _result(look)
             ready.append(job)
         except DocumentError as error:
-            report.results.append(_failed(job.path, str(error)))
+            fail(job, str(error))
     return ready
 
 

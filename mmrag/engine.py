@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from llama_index.core.base.response.schema import Response
 from llama_index.core.query_engine import CustomQueryEngine
@@ -72,6 +72,15 @@ class Rag:
             source=self.index.source(item.document),
         )
 
+    def close(self) -> None:
+        self.index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def query_engine(self) -> QueryEngine:
         """For a LlamaIndex program: `response.metadata["answer"]` is the Answer with its citations."""
         return QueryEngine(rag=self)
@@ -102,8 +111,12 @@ def open_rag(settings: Settings) -> Rag:
     from mmrag.encoders import BundledCrossEncoder
 
     index = Index.open(settings.store)
-    encoders = load_encoders(settings)
-    index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
+    try:
+        encoders = load_encoders(settings)
+        index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
+    except BaseException:
+        index.close()
+        raise
     return Rag(index, encoders, ExtractiveGenerator(BundledCrossEncoder()))
 
 

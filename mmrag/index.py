@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -88,8 +88,18 @@ class Index:
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"The store at {path} cannot be opened: {error}.") from error
         index = cls(path, database)
-        index._check_format()
+        try:
+            index._check_format()
+        except BaseException:
+            index.close()
+            raise
         return index
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def _check_format(self) -> None:
         try:
@@ -193,7 +203,7 @@ class Index:
             self._link(document.path, document.id)
             self._db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
         if replaced and replaced.id != document.id:
-            self._drop_if_unlinked(replaced.id)
+            self._release(replaced.id)
 
     def link(self, path: str, name: str, document_id: str) -> None:
         """Note that `path` holds the content of a known document; a moved file takes its new name along."""
@@ -204,7 +214,7 @@ class Index:
                 self._db.execute("DELETE FROM sources WHERE path = ?", (document.path,))
                 self._db.execute("UPDATE documents SET path = ?, name = ? WHERE id = ?", (path, name, document_id))
         if replaced and replaced.id != document_id:
-            self._drop_if_unlinked(replaced.id)
+            self._release(replaced.id)
 
     def remove(self, document_id: str) -> None:
         """Leave nothing of a document behind."""
@@ -217,9 +227,14 @@ class Index:
         self._erase(document_id)
         self._db.execute("DELETE FROM journal WHERE document_id = ?", (document_id,))
 
-    def _drop_if_unlinked(self, document_id: str) -> None:
-        if not self._db.execute("SELECT 1 FROM sources WHERE document_id = ?", (document_id,)).fetchone():
+    def _release(self, document_id: str) -> None:
+        """A path stopped holding this document: remove it, unless another path still does."""
+        row = self._db.execute("SELECT path FROM sources WHERE document_id = ?", (document_id,)).fetchone()
+        if row is None:
             self.remove(document_id)
+        else:  # it lives on under the name of a copy
+            name = Path(row[0]).name
+            self._db.execute("UPDATE documents SET path = ?, name = ? WHERE id = ?", (row[0], name, document_id))
 
     def _link(self, path: str, document_id: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (path, document_id))
@@ -271,12 +286,25 @@ class Index:
         from chromadb import PersistentClient
         from chromadb.config import Settings
 
-        return PersistentClient(path=str(self.path / "chroma"), settings=Settings(anonymized_telemetry=False))
+        with self._chroma_errors():
+            return PersistentClient(path=str(self.path / "chroma"), settings=Settings(anonymized_telemetry=False))
+
+    @contextlib.contextmanager
+    def _chroma_errors(self) -> Iterator[None]:
+        from chromadb.errors import ChromaError
+
+        try:
+            yield
+        except ChromaError as error:
+            raise StoreError(
+                f"The vectors in {self.path} are damaged ({error}): remove the folder and ingest again."
+            ) from error
 
     def _collection(self, name: str) -> Any:
-        return self._chroma.get_or_create_collection(
-            f"mmrag-{name}", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
-        )
+        with self._chroma_errors():
+            return self._chroma.get_or_create_collection(
+                f"mmrag-{name}", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
+            )
 
     def _upsert(self, name: str, document_id: str, pages: Mapping[str, int], vectors: Vectors) -> None:
         collection, ids = self._collection(name), list(vectors)
@@ -293,12 +321,13 @@ class Index:
     ) -> list[tuple[str, float]]:
         """Chunk ids by cosine (-1..1) to `vector` in the `TEXT` or `IMAGE` collection, best first."""
         collection = self._collection(name)
-        found = collection.query(
-            query_embeddings=[np.asarray(vector, dtype=np.float32)],
-            n_results=top_k,
-            where=None if documents is None else {"document": {"$in": list(documents)}},
-            include=["distances"],
-        )
+        with self._chroma_errors():
+            found = collection.query(
+                query_embeddings=[np.asarray(vector, dtype=np.float32)],
+                n_results=top_k,
+                where=None if documents is None else {"document": {"$in": list(documents)}},
+                include=["distances"],
+            )
         return [(i, 1.0 - distance) for i, distance in zip(found["ids"][0], found["distances"][0], strict=True)]
 
     # -- full text -------------------------------------------------------------------------------------------------

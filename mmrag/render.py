@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps, ImageSequence
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence
 
 from mmrag.errors import UnreadableFile
 from mmrag.types import MEDIA_TYPES, WHOLE_PAGE, BBox
@@ -18,7 +18,7 @@ MAX_PIXELS = 24_000_000
 
 # Chosen to stay apart from each other for readers with red-green colour blindness (Okabe and Ito, 2008).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_HIGHLIGHT = (255, 221, 0, 96)
+_HIGHLIGHT = "#FFF0A0"
 
 Mark = tuple[BBox, Sequence[BBox]]
 """A region and the printed lines inside it to highlight."""
@@ -64,19 +64,21 @@ def image_frame(source: Path, number: int) -> Image.Image:
 
 def draw_regions(page: Image.Image, marks: Sequence[Mark], *, labels: Sequence[str] = ()) -> Image.Image:
     """A copy of `page` with every region outlined in its own colour, its lines highlighted, its label beside it."""
-    image = page.convert("RGBA")
-    layer = Image.new("RGBA", image.size)
-    draw = ImageDraw.Draw(layer)
-    stroke = max(2, image.width // 400)
-    for index, (box, lines) in enumerate(marks):
-        colour = PALETTE[index % len(PALETTE)]
+    marker = Image.new("RGB", page.size, "white")
+    pen = ImageDraw.Draw(marker)
+    for _, lines in marks:
         for line in lines:
-            draw.rectangle(_padded(line, image.size, 1), fill=_HIGHLIGHT)
+            pen.rectangle(_padded(line, page.size, 1), fill=_HIGHLIGHT)
+    image = ImageChops.multiply(page.convert("RGB"), marker)  # as a marker does: the print stays black
+    draw = ImageDraw.Draw(image)
+    stroke = max(2, image.width // 400)
+    for index, (box, _) in enumerate(marks):
+        colour = PALETTE[index % len(PALETTE)]
         outline = _padded(box, image.size, 2 * stroke)
         draw.rounded_rectangle(outline, radius=2 * stroke, outline=colour, width=stroke)
         if index < len(labels):
             _draw_label(draw, (outline[0], outline[1]), labels[index], colour, size=max(14, image.width // 55))
-    return Image.alpha_composite(image, layer).convert("RGB")
+    return image
 
 
 def _padded(box: BBox, size: tuple[int, int], margin: int) -> tuple[int, int, int, int]:

@@ -87,8 +87,7 @@ class Retriever(BaseRetriever):
 
     def rank_pages(self, query: str, *, documents: Sequence[str] | None = None) -> list[PageHit]:
         """Every page that a leg found, by fused score."""
-        if not query.strip():
-            raise UsageError("The question is empty: type a few words.")
+        check_question(query)
         legs = self._legs(query, resolve_documents(self._index, documents))
         return fuse(legs, {f.name: getattr(self._weights, f.name) for f in fields(self._weights)})
 
@@ -101,7 +100,9 @@ class Retriever(BaseRetriever):
         if self._encoders.image or "dense" in found:
             found["visual"] = index.nearest(IMAGE, self._encoders.encode_image_query(query), **scope)
         places = index.pages_of([chunk_id for hits in found.values() for chunk_id, _ in hits])
-        legs = {name: leg_of_chunks(hits, places) for name, hits in found.items()}
+        # Chroma may hold vectors that the ledger does not show: of a removed document, or of one not yet committed.
+        shown = {name: [hit for hit in hits if hit[0] in places] for name, hits in found.items()}
+        legs = {name: leg_of_chunks(hits, places) for name, hits in shown.items()}
         return {"page_words": Leg(dict(index.match_pages(query, **scope)), {}), **legs}
 
     def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
@@ -180,6 +181,16 @@ def standardise(scores: Mapping[_Key, float]) -> dict[_Key, float]:
     if spread == 0:
         return dict.fromkeys(scores, 1.0)
     return {key: (score - worst) / spread for key, score in scores.items()}
+
+
+def check_question(text: str) -> None:
+    """Raise UsageError for what cannot be asked."""
+    if not text.strip():
+        raise UsageError("The question is empty: type a few words.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("The question is not valid UTF-8: check the encoding of the terminal or file.") from None
 
 
 def resolve_documents(index: Index, names: Sequence[str] | None) -> list[str] | None:

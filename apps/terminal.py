@@ -1,0 +1,154 @@
+"""How the `mmrag` command prints: plain text to people, JSON to machines, progress to standard error.
+
+What comes from outside (file names, quotes) is printed as text: no markup, no control characters that a terminal obeys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from apps.doctor import Finding
+    from ingest.pipeline import Progress, Report
+    from mmrag.types import Answer, Evidence
+
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+if not out.is_terminal:
+    out.width = 10_000  # a pipe has no margin: ids and names must not be folded
+
+
+def print_line(text: str) -> None:
+    out.print(Text(clean(text)))
+
+
+def print_note(text: str) -> None:
+    """To standard error, where it is not in the way of output."""
+    err.print(Text(clean(text)))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Without borders; a column whose name ends in > is aligned to the right."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in columns:
+        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(clean(cell) if isinstance(cell, str) else cell for cell in row))
+    out.print(table)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=None))
+
+
+def print_answer(answer: Answer) -> None:
+    out.print(Text(clean(answer.question), style="bold"))
+    if answer.abstained:
+        out.print(Text(f"  {answer.text}", style="italic"))
+        for evidence in answer.evidence[:1]:
+            out.print(Text(f"  Nearest: {clean(evidence.document.name)}, page {evidence.page}", style="dim"))
+        out.print()
+        return
+    numbered = iter(range(1, len(answer.citations) + 1))
+    sources = []
+    for claim in answer.claims:
+        marks = ""
+        for citation in claim.citations:
+            number = next(numbered)
+            marks += f" [{number}]"
+            sources.append(f"  [{number}] {clean(citation.document)}, page {citation.page}  ({citation.region})")
+        out.print(Text(f"  {clean(claim.text)}").append(marks, style="cyan"))
+    for source in sources:
+        out.print(Text(source, style="dim"))
+    out.print(Text(f"  confidence {answer.confidence:.0%}", style="dim"))
+    out.print()
+
+
+def print_evidence(found: Sequence[Evidence]) -> None:
+    if not found:
+        print_line("Nothing in the store matches.")
+        return
+    print_table(
+        ("#>", "score>", "document", "page>", "kind", "region", "text"),
+        (
+            (str(rank), f"{e.score:.2f}", e.document.name, str(e.page), str(e.region.kind), e.region.id, _snippet(e))
+            for rank, e in enumerate(found, start=1)
+        ),
+    )
+
+
+def _snippet(evidence: Evidence) -> str:
+    text = " ".join(evidence.region.text.split())
+    return text[:120] + ("…" if len(text) > 120 else "")
+
+
+def print_report(report: Report, store: Path) -> None:
+    styles = {"ingested": "green", "replaced": "green", "unchanged": "dim", "failed": "red"}
+    print_table(
+        ("file", "", "pages>", "chunks>", "why"),
+        (
+            (r.path.name, Text(r.outcome, styles[r.outcome]), str(r.pages or ""), str(r.chunks or ""), r.reason)
+            for r in report.results
+        ),
+    )
+    counts = ", ".join(f"{report.count(o)} {o}" for o in dict.fromkeys(r.outcome for r in report.results))
+    speed = f" ({report.pages_read / report.seconds:.1f} pages/s)" if report.pages_read else ""
+    print_line(f"{counts or 'nothing found'} in {report.seconds:.1f} s{speed}; store: {store}")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    marks = {True: Text("ok", "green"), False: Text("!", "yellow")}
+    print_table(("", "what", "found", "what to do"), ((marks[f.ok], f.what, f.found, f.advice) for f in findings))
+
+
+def clean(text: str) -> str:
+    """Text from outside, without control characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def file_size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+
+
+def file_stem(name: str) -> str:
+    """A document's name as part of a file name of ours: no separators, nothing hidden."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(name).stem).lstrip(".") or "page"
+
+
+@contextmanager
+def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar on standard error with pages per second and the file being read."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    class Speed(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:.1f} pages/s")
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Bar(*columns, console=err, disable=not (enabled and err.is_terminal), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda step: bar.update(
+            task, completed=step.pages_done, total=step.pages_total, description=clean(step.file)
+        )

@@ -1,0 +1,74 @@
+"""Fixtures that several test modules share: the demo collection, a store that holds it, a Python of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apps.demo_documents import build_demo_documents
+from ingest.pipeline import ingest_files
+from mmrag.index import Index
+from mmrag.models import load_encoders
+from mmrag.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def no_choices_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MMRAG_STORE", "MMRAG_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def demo_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the demo collection. Do not write into it: copy it."""
+    folder = tmp_path_factory.mktemp("demo") / "documents"
+    build_demo_documents(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_store(demo_documents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the demo collection, by the offline profile. Do not write into it: take `own_store`."""
+    store = tmp_path_factory.mktemp("demo-store") / "store"
+    index = Index.open(store, create=True)
+    report = ingest_files(index, [demo_documents], load_encoders(Settings()))
+    index.close()
+    assert [result.reason for result in report.results] == [""] * 5
+    return store
+
+
+@pytest.fixture
+def own_store(demo_store: Path, tmp_path: Path) -> Path:
+    """A copy of `demo_store` that a test may change."""
+    return Path(shutil.copytree(demo_store, tmp_path / "own-store"))
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> RunPython:
+    """Runs Python with the given arguments in a process of its own, in an empty folder that is not the repository's."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+
+    def run(*args: object, stdin: str | bytes = "", path: str | Path = ROOT, **environment: str) -> object:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MMRAG_", "PYTHON"))}
+        done = subprocess.run(
+            [sys.executable, *map(os.fspath, args)],  # type: ignore[call-overload]
+            input=stdin if isinstance(stdin, bytes) else stdin.encode(),
+            capture_output=True,
+            cwd=folder,
+            env=clean | {"PYTHONPATH": os.fspath(path), "PYTHONUTF8": "1"} | environment,
+            timeout=120,
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
