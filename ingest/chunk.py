@@ -134,7 +134,7 @@ def _table_pieces(table: Region, encoder: Tokens) -> Iterator[Piece]:
     run: list[_Row] = []
     for row in body:
         if sizes[row] > room:
-            yield from (_located(table, text, row.start) for text in _split(row.text, room, encoder))
+            yield from _cut_row(table, row, room, encoder)
             continue
         if run and sum(sizes[r] for r in [*run, row]) > room:
             yield _joined_rows(table, [*header, *run])
@@ -165,9 +165,12 @@ def _picture_pieces(picture: Region, encoder: Tokens) -> Iterator[Piece]:
     yield from _text_pieces([picture], encoder)
 
 
-def _located(region: Region, text: str, start: int) -> Piece:
-    found = region.text.index(text, start)
-    return text, (Span(region.id, 0, len(text), found),)
+def _cut_row(table: Region, row: _Row, room: int, encoder: Tokens) -> Iterator[Piece]:
+    cursor = row.start
+    for text in _split(row.text, room, encoder):
+        start = table.text.index(text, cursor)
+        cursor = start + len(text)
+        yield text, (Span(table.id, 0, len(text), start),)
 
 
 def _room(encoder: Tokens) -> int:

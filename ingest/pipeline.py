@@ -142,7 +142,7 @@ def find_files(sources: Iterable[str | Path], *, exclude: Path | None = None) ->
         path = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  # closes `..` without following links
         if path.is_dir():
             files.update(dict.fromkeys(_files_below(path, exclude, problems)))
-        elif path.exists():
+        elif os.path.lexists(path):  # a link to nowhere is reported as a file that cannot be read
             files[path] = None
         elif matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # absolute patterns, which Path.glob refuses
             found, trouble = find_files([m for m in matches if not Path(m).is_file() or _is_known(m)], exclude=exclude)
@@ -261,7 +261,7 @@ def _ingest_new(
                     pages.extend(_result(future))
                     on_progress(Progress(job.path.name, done + len(pages), total))
                 report.results.append(_commit(index, job, pages, encoders))
-                report.results.extend(_link_copies(index, copies[job.content]))
+                report.results.extend(_linked(index, job.document(), copy) for copy in copies[job.content][1:])
             except DocumentError as error:
                 fail(job, str(error))
             except Exception as error:  # a defect of ours, or a full disk, must not take the other files along
@@ -323,6 +323,8 @@ def _result(future: Future[Any]) -> Any:
 
 def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) -> FileResult:
     document = job.document()
+    if index.document(document.id):  # the same bytes under a suffix of another kind, stored a moment ago
+        return _linked(index, document, job)
     replaces = index.at_path(document.path) is not None
     chunks = chunk_pages(document.id, pages, encoders.text)
     text_vectors, image_vectors = _encode(chunks, job.path, encoders)
@@ -331,13 +333,9 @@ def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) 
     return FileResult(job.path, outcome, len(pages), len(chunks))
 
 
-def _link_copies(index: Index, same: Sequence[_Job]) -> Iterator[FileResult]:
-    first, *rest = same
-    for job in rest:
-        index.link(str(job.path), job.path.name, job.document_id)
-        yield FileResult(
-            job.path, Outcome.UNCHANGED, first.facts.page_count, reason=f"Same content as {first.path.name}."
-        )
+def _linked(index: Index, known: Document, job: _Job) -> FileResult:
+    index.link(str(job.path), job.path.name, known.id)
+    return FileResult(job.path, Outcome.UNCHANGED, known.page_count, reason=f"Same content as {known.name}.")
 
 
 def _encode(chunks: Sequence[Chunk], path: Path, encoders: Encoders) -> tuple[Vectors, Vectors]:

@@ -83,15 +83,21 @@ class Index:
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(ledger, isolation_level=None, check_same_thread=False)
-            database.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;")
+            index = cls(path, sqlite3.connect(ledger, isolation_level=None, check_same_thread=False))
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"The store at {path} cannot be opened: {error}.") from error
-        index = cls(path, database)
+            raise StoreError(
+                f"The store at {path} cannot be opened ({error}): check the folder's permissions."
+            ) from error
         try:
-            index._check_format()
-        except BaseException:
+            index._prepare()
+        except BaseException as error:
             index.close()
+            if isinstance(error, sqlite3.OperationalError):  # locked, read-only, disk full
+                raise StoreError(f"The store at {path} cannot be used now: {error}.") from error
+            if isinstance(error, sqlite3.DatabaseError):
+                raise StoreError(
+                    f"The ledger in {path} is damaged ({error}): remove the folder and ingest again."
+                ) from error
             raise
         return index
 
@@ -101,18 +107,15 @@ class Index:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _check_format(self) -> None:
-        try:
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                with self.writing(), self._transaction():
-                    for statement in filter(str.strip, _SCHEMA.split(";\n")):
-                        self._db.execute(statement)
-                    self._db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
-            found = self._meta("format")
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"The ledger in {self.path} is damaged ({error}): remove the folder and ingest again."
-            ) from error
+    def _prepare(self) -> None:
+        """Set the connection up, make the schema of a new ledger, refuse one of another format."""
+        self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;")
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            with self.writing(), self._transaction():
+                for statement in filter(str.strip, _SCHEMA.split(";\n")):
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+        found = self._meta("format")
         if found != FORMAT:
             raise StoreMismatch(
                 f"The store at {self.path} has format {found}, this mmrag reads {FORMAT}: ingest into a new --store."

@@ -68,12 +68,12 @@ def page(*blocks: tuple[RegionKind, str], number: int = 1) -> Page:
 
 
 def document(name: str = "report.pdf") -> Document:
-    return Document(
-        id="d", sha256="d" * 64, name=name, path=f"/{name}", media_type="", title="", page_count=9, size=1
-    )
+    return Document(id="d", sha256="d" * 64, name=name, path=f"/{name}", media_type="", title="", page_count=9, size=1)
 
 
-def evidence(of: Region, *, score: float = 0.0, context: str = "", page_number: int = 1, name: str = "report.pdf") -> Evidence:
+def evidence(
+    of: Region, *, score: float = 0.0, context: str = "", page_number: int = 1, name: str = "report.pdf"
+) -> Evidence:
     """The region as a chunk by itself."""
     spans = (Span(of.id, 0, len(of.text), 0),)
     chunk = Chunk(f"c-{of.id}", "d", page_number, of.kind, of.text, of.box, spans, context)

@@ -180,15 +180,14 @@ def test_bm25_puts_the_page_first(
     assert chunk_id == f"{library[first[0]].id}-p{first[1]}-c1"
 
 
-@pytest.mark.parametrize("query", ["23", "8", "84", "1.284", "turbine", "海上项目", "总统", "", "?!", '"', "the of and"])
+@pytest.mark.parametrize("query", ["23", "8", "84", "1.284", "turbine", "总统", "", "?!", '"'])
 def test_bm25_finds_nothing_where_no_token_is_shared(index: Index, library: dict[str, Document], query: str) -> None:
-    found = pages_for(index, query)
-    if query == "海上项目":  # shares 海上 and 项目, not 上项
-        assert found == [("简报.pdf", 1)]
-    elif query == "the of and":  # a question of stop words alone keeps them
-        assert ("rotor.pdf", 2) in found
-    else:
-        assert found == []
+    assert pages_for(index, query) == []
+    assert index.match_chunks(query, top_k=10) == []
+
+
+def test_a_question_of_stop_words_alone_keeps_them(index: Index, library: dict[str, Document]) -> None:
+    assert pages_for(index, "with the of") == [("rotor.pdf", 2), ("rotor.pdf", 1), ("quay.pdf", 1)]
 
 
 @pytest.mark.parametrize("query", ['rotor" OR "quay', "rotor AND NOT quay", "NEAR(rotor quay)", "tokens:rotor", "rotor*", "'; --"])
@@ -466,7 +465,7 @@ def test_a_damaged_ledger_is_named(index: Index, start: int) -> None:
     index.close()
     ledger = index.path / "ledger.sqlite3"
     ledger.write_bytes(ledger.read_bytes()[:start] + b"\xff" * 100_000)
-    with pytest.raises(StoreError, match=r"file is not a database|is damaged .*: remove the folder and ingest again"):
+    with pytest.raises(StoreError, match=r"is damaged .*: remove the folder and ingest again"):
         Index.open(index.path)
 
 

@@ -69,9 +69,10 @@ def test_every_command_and_option_named_exists(page: Path) -> None:
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
     text = page.read_text(encoding="utf-8")
-    for name, rest in re.findall(
-        r"\bmmrag ([a-z]+)([^`\n]*)", "\n".join(re.findall(r"`[^`]+`|^mmrag .*$", text, re.MULTILINE))
-    ):
+    calls = re.findall(r"`mmrag ([^`]+)`", text) + re.findall(
+        r"^mmrag (.+)$", "".join(blocks(page, "sh")), re.MULTILINE
+    )
+    for name, rest in (call.partition(" ")[::2] for call in calls):
         assert name in commands, f"{page.name} names the command {name}"
         command = commands[name]
         options = {option for p in _parameters(command) for option in p.opts}

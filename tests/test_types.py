@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from mmrag.types import ABSTENTION, Answer, BBox, Chunk, Citation, Claim, Region, RegionKind, Word, merge_lines
 
 UNIT = st.floats(0, 1)
-BOXES = st.builds(
-    lambda xs, ys: BBox(min(xs), min(ys), max(xs), max(ys)), st.tuples(UNIT, UNIT), st.tuples(UNIT, UNIT)
-)
+BOXES = st.builds(lambda xs, ys: BBox(min(xs), min(ys), max(xs), max(ys)), st.tuples(UNIT, UNIT), st.tuples(UNIT, UNIT))
 ANYWHERE = st.floats(-1e4, 1e4)
 
 
