@@ -315,6 +315,8 @@ def retrieval(
 
 
 def main() -> None:
+    if isinstance(sys.stdin, io.TextIOWrapper):  # a line that is not UTF-8 costs only itself
+        sys.stdin.reconfigure(errors="surrogateescape")
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show Chinese shows escapes instead of failing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -12,7 +12,7 @@ from mmrag.types import BBox, Chunk, Page, Region, RegionKind, Span
 TEXT_TOKENS = 200
 """Size aimed at for running text, about 130 English words. Measured: see eval/LOG.md."""
 CONTEXT_TOKENS = 64
-"""Room for the section title or caption that a chunk stands under."""
+"""Room for the section title or caption that a chunk stands under; a quarter of an encoder that reads little."""
 MIN_PICTURE_AREA = 0.01
 """Share of the page below which a picture is an ornament (a logo, a rule, a bullet) and makes no chunk of its own."""
 
@@ -52,6 +52,7 @@ def _chunk_page(document_id: str, page: Page, heading: str, encoder: Tokens) -> 
         for text, spans in pieces:
             box = BBox.union([by_id[span.region_id].box for span in spans])
             chunks.append(Chunk(next(ids), document_id, page.number, kind, text, box, spans, context.strip()))
+            context = context or _clip(_last_heading(group, ""), encoder)  # the first piece holds the title itself
         heading = _last_heading(group, title)
     return chunks, heading
 
@@ -129,18 +130,18 @@ def _table_pieces(table: Region, encoder: Tokens) -> Iterator[Piece]:
     sizes = dict(zip(rows, encoder.count_tokens([f"{row.text}\n" for row in rows]), strict=True))
     header, body = rows[: table.header_rows], rows[table.header_rows :]
     room = _room(encoder) - sum(sizes[row] for row in header)
-    if room < TEXT_TOKENS:  # a header as long as a paragraph is text that the layout took for one
+    if room < _room(encoder) // 2:  # a header as long as a paragraph is text that the layout took for one
         header, body, room = [], rows, _room(encoder)
     run: list[_Row] = []
     for row in body:
-        if sizes[row] > room:
-            yield from _cut_row(table, row, room, encoder)
-            continue
         if run and sum(sizes[r] for r in [*run, row]) > room:
             yield _joined_rows(table, [*header, *run])
             run = []
-        run.append(row)
-    if run or (header and not body):
+        if sizes[row] > room:
+            yield from _cut_row(table, row, room, encoder)
+        else:
+            run.append(row)
+    if run or (header and all(sizes[row] > room for row in body)):
         yield _joined_rows(table, [*header, *run])
 
 
@@ -174,12 +175,16 @@ def _cut_row(table: Region, row: _Row, room: int, encoder: Tokens) -> Iterator[P
 
 
 def _room(encoder: Tokens) -> int:
-    return encoder.max_tokens - 2 - CONTEXT_TOKENS  # two for the marks that an encoder puts around a text
+    return encoder.max_tokens - 2 - _context_room(encoder)  # two for the marks that an encoder puts around a text
+
+
+def _context_room(encoder: Tokens) -> int:
+    return min(CONTEXT_TOKENS, encoder.max_tokens // 4)
 
 
 def _clip(context: str, encoder: Tokens) -> str:
     """As many leading words (or Chinese characters) of a context as have room."""
-    while context and encoder.count_tokens([context])[0] > CONTEXT_TOKENS - 1:
+    while context and encoder.count_tokens([context])[0] >= _context_room(encoder):
         context = context[: int(len(context) * 0.8)].rstrip()
     return context
 

@@ -10,7 +10,7 @@ from statistics import median
 from typing import NamedTuple
 
 from mmrag.tables import CELL
-from mmrag.text import has_cjk, sentence_spans
+from mmrag.text import is_spaceless, sentence_spans
 from mmrag.types import WHOLE_PAGE, BBox, Region, RegionKind, TextSpan, Word
 
 _CAPTION = re.compile(r"^\s*(figure|fig\.?|table|chart|exhibit|图|表)\s*[\dIVX一二三四五六七八九十]+", re.IGNORECASE)
@@ -18,6 +18,7 @@ _NUMBER = re.compile(r"^[(\[\-–−+]?\s*[$€£¥]?\s*\d[\d.,\s]*\s*[%)\]]?$")
 _YEAR = re.compile(r"^(19|20)\d\d$")
 # A caption stands within this share of the page height of what it names, as measured on reports and papers.
 _CAPTION_GAP = 0.08
+_MAX_HEADER_ROWS = 4
 
 
 class PlacedWord(NamedTuple):
@@ -40,11 +41,9 @@ def build_regions(
 ) -> tuple[Region, ...]:
     """Put every word into one region. `aspect` is page height / width, so that gaps along x and y compare.
 
-    Words that no layout box holds keep their paragraph as a region of kind text. A page without words or boxes is one
-    picture: a scan that could not be read or a photo can still be found and shown.
+    Words that no layout box holds keep their paragraph as a region of kind text. A page without words or pictures is a
+    picture itself: a scan that could not be read or a photo can still be found and shown.
     """
-    if not words and not boxes:
-        boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
     if all(box.kind.is_furniture for box in boxes):  # the only line of a page is its content, wherever it stands
         boxes = [box._replace(kind=RegionKind.TEXT) for box in boxes]
     held = _assign(words, boxes)
@@ -56,6 +55,8 @@ def build_regions(
     for _, block in groupby(held[-1], key=lambda word: word.block):
         stray = list(block)
         _insert(drafts, (BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
+    if not drafts:
+        drafts = [(WHOLE_PAGE, RegionKind.PICTURE, [])]
     regions = [
         _region(f"{page_id}-r{i}", box, kind, inside, aspect) for i, (box, kind, inside) in enumerate(drafts, start=1)
     ]
@@ -105,7 +106,7 @@ def join_words(words: Iterable[PlacedWord]) -> tuple[str, tuple[Word, ...]]:
         if previous and _is_hyphenated(previous, word):
             text = text[:-1]
             placed[-1] = placed[-1]._replace(text=placed[-1].text[:-1])
-        elif previous and not (has_cjk(previous.text[-1]) and has_cjk(word.text[0])):
+        elif previous and not (is_spaceless(previous.text[-1]) and is_spaceless(word.text[0])):
             text += " "
         placed.append(Word(word.text, word.box, len(text)))
         text += word.text
@@ -121,7 +122,7 @@ def _is_hyphenated(first: PlacedWord, second: PlacedWord) -> bool:
 
 
 def _table_text(words: Sequence[PlacedWord], aspect: float) -> tuple[str, tuple[Word, ...], tuple[TextSpan, ...], int]:
-    """Rows one a line, cells between bars, by the white space between words."""
+    """Rows one a line, cells between tabs, by the white space between words."""
     text = ""
     placed: list[Word] = []
     rows: list[TextSpan] = []
@@ -165,12 +166,12 @@ def _cells(row: list[PlacedWord], aspect: float) -> list[list[PlacedWord]]:
 
 
 def _header_rows(rows: Sequence[Sequence[str]]) -> int:
-    """Rows before the first that holds a figure (years name columns); one if no row does."""
+    """Rows before the first that holds a figure (years name columns); one if that comes late or never."""
     if rows[0][0].endswith((":", "：")):
         return 0  # a form: its first column holds the names
     for i, row in enumerate(rows):
         if any(_NUMBER.match(cell) and not _YEAR.match(cell) for cell in row[1:]):
-            return min(i, 4)
+            return i if i <= _MAX_HEADER_ROWS else 1
     return min(1, len(rows) - 1)
 
 

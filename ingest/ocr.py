@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ingest.layout import LayoutBox, PlacedWord, visual_rows
+from mmrag.text import is_spaceless
 from mmrag.types import BBox, RegionKind
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 MIN_CONFIDENCE = 0.5
 # Lines further apart than this many line heights belong to different paragraphs.
 _PARAGRAPH_GAP = 0.9
-# Characters of the longest line that is still taken for a cell, and line heights between the rows of one table.
-_CELL_LENGTH = 40
+# Letters of the longest line that is still taken for a cell, and line heights between the rows of one table.
+_CELL_WIDTH = 40
 _ROW_GAP = 3.0
 
 
@@ -46,13 +47,18 @@ def _grids(lines: list[PlacedWord]) -> list[BBox]:
     grids: list[list[BBox]] = []
     for row in visual_rows(lines):
         box = BBox.union([line.box for line in row])
-        if len(row) < 2 or any(len(line.text) > _CELL_LENGTH for line in row):
+        if len(row) < 2 or any(_width(line.text) > _CELL_WIDTH for line in row):
             continue
         if grids and box.y0 - grids[-1][-1].y1 < _ROW_GAP * box.height:
             grids[-1].append(box)
         else:
             grids.append([box])
     return [BBox.union(rows) for rows in grids if len(rows) > 1]
+
+
+def _width(text: str) -> int:
+    """In Latin letters; a Chinese one is twice as wide."""
+    return sum(2 if is_spaceless(character) else 1 for character in text)
 
 
 def _paragraphs(lines: list[tuple[str, BBox]]) -> list[PlacedWord]:

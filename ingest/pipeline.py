@@ -323,8 +323,8 @@ def _result(future: Future[Any]) -> Any:
 
 def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) -> FileResult:
     document = job.document()
-    if index.document(document.id):  # the same bytes under a suffix of another kind, stored a moment ago
-        return _linked(index, document, job)
+    if known := index.document(document.id):  # the same bytes under a suffix of another kind, stored a moment ago
+        return _linked(index, known, job)
     replaces = index.at_path(document.path) is not None
     chunks = chunk_pages(document.id, pages, encoders.text)
     text_vectors, image_vectors = _encode(chunks, job.path, encoders)

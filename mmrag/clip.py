@@ -19,9 +19,10 @@ from typing import Any
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mmrag.errors import MissingExtra, MmragError, ModelNotFound, UnreadableFile, UsageError, require
+from mmrag.render import to_rgb
 
 ImageInput = str | Path | bytes | BytesIO | Image.Image
 """What an image may be given as: LlamaIndex's `ImageType` (path or BytesIO) and more, but never a URL."""
@@ -185,23 +186,13 @@ def _rgb(source: ImageInput) -> Image.Image:
         raise UsageError(f"{source[:80]} is a URL, and none is ever fetched: give a file, bytes or a PIL image.")
     try:
         if isinstance(source, Image.Image):
-            return _flattened(source)
+            return to_rgb(source)
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return _flattened(image)
+            return to_rgb(image)
     # PIL reports damage in many ways: OSError, SyntaxError (PNG), ValueError, struct.error, DecompressionBombError.
     except Exception as error:
         name = source if isinstance(source, str | Path) else "An image in memory"
         raise UnreadableFile(f"{name} cannot be read as an image ({_brief(error)}): check the file.") from error
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8, not scale them: a grey scan would come out white
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    if image.has_transparency_data:  # hidden pixels are mostly black: a line drawing would vanish
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return image.convert("RGB")
 
 
 def _placement(device: str | None, dtype: str | None) -> tuple[str, str]:

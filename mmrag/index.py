@@ -34,6 +34,9 @@ from mmrag.types import MEDIA_TYPES, BBox, Chunk, Document, Page, Region, Region
 FORMAT = "1"
 TEXT, IMAGE = "text", "image"
 
+# SQLite's words for what may be over at the next try, unlike a damaged file.
+_PASSING = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED", "SQLITE_READONLY")
+
 Vectors = Mapping[str, Sequence[float]]
 """Vectors by chunk id."""
 
@@ -92,12 +95,11 @@ class Index:
             index._prepare()
         except BaseException as error:
             index.close()
-            if isinstance(error, sqlite3.OperationalError):  # locked, read-only, disk full
+            if isinstance(error, sqlite3.Error) and error.sqlite_errorname.startswith(_PASSING):
                 raise StoreError(f"The store at {path} cannot be used now: {error}.") from error
-            if isinstance(error, sqlite3.DatabaseError):
-                raise StoreError(
-                    f"The ledger in {path} is damaged ({error}): remove the folder and ingest again."
-                ) from error
+            if isinstance(error, sqlite3.Error):
+                advice = "remove the folder and ingest again"
+                raise StoreError(f"The ledger in {path} is damaged ({error}): {advice}.") from error
             raise
         return index
 

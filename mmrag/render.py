@@ -58,8 +58,19 @@ def image_frame(source: Path, number: int) -> Image.Image:
     with Image.open(source) as image:
         for index, frame in enumerate(ImageSequence.Iterator(image), start=1):
             if index == number:
-                return ImageOps.exif_transpose(frame).convert("RGB")
+                return to_rgb(frame)
     raise UnreadableFile(f"{source.name} has no page {number}.")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Upright, on white paper, three channels: as a person would see it."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8, not scale them: a grey scan would come out white
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.has_transparency_data:  # hidden pixels are mostly black: a line drawing would vanish
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
 
 
 def draw_regions(page: Image.Image, marks: Sequence[Mark], *, labels: Sequence[str] = ()) -> Image.Image:

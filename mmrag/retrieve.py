@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from statistics import fmean, pstdev
+from statistics import pstdev
 from typing import TypedDict, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -152,7 +152,7 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]
     votes: dict[PageKey, dict[str, LegVote]] = {}
     chunks: dict[str, float] = {}
     for name, leg in legs.items():
-        ranked = sorted(standardise(leg.pages).items(), key=lambda item: -item[1])
+        ranked = sorted(standardise(leg.pages).items(), key=lambda item: (-item[1], item[0]))
         for rank, (key, score) in enumerate(ranked, start=1):
             votes.setdefault(key, {})[name] = LegVote(rank, weights[name] * score)
         for chunk_id, score in standardise(leg.chunks).items():
@@ -163,12 +163,16 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]
             key,
             score=sum(vote.score for vote in by_leg.values()),
             legs=by_leg,
-            agreement=fmean(1 / by_leg[name].rank if name in by_leg else 0.0 for name in text_legs),
+            agreement=_mean([1 / by_leg[name].rank if name in by_leg else 0.0 for name in text_legs]),
             chunks=chunks,
         )
         for key, by_leg in votes.items()
     ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.key))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def standardise(scores: Mapping[_Key, float]) -> dict[_Key, float]:

@@ -1,6 +1,6 @@
 """Tables as rows and cells with their column names, read back from a region's text and words. Pure logic.
 
-The text of a table region has one row a line, cells between bars; `Region.sentences` are its rows, the first
+The text of a table region has one row a line, cells between tabs; `Region.sentences` are its rows, the first
 `Region.header_rows` of them name the columns.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mmrag.types import BBox, Region, TextSpan
 
-CELL = " | "
+CELL = "\t"
 """Between the cells of a row, in the text of a table region."""
 
 

@@ -12,10 +12,12 @@ from typing import Any
 from mmrag.types import TextSpan
 
 # Chinese, Japanese and Korean are written without spaces: runs of these are cut into overlapping pairs.
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_CJK}]+|\d+(?:[.,]\d+)+|[^\W_{_CJK}]+")
 _IS_CJK = re.compile(f"[{_CJK}]")
-_CJK_SENTENCE = re.compile(r".+?(?:[。！？；]+[”」』）]?|\n+|$)", re.DOTALL)
+_CJK_SENTENCE = re.compile(r".+?(?:[。！？；]+[”」』）]?|[.!?]+(?=\s)|\n+|$)", re.DOTALL)
+# Chinese and Japanese letters and full-width punctuation, between which no space is printed; Korean has spaces.
+_SPACELESS = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
 
 # Words that shape a question but say nothing about where its answer stands. Short on purpose: BM25 already
 # discounts whatever is frequent in the collection.
@@ -49,8 +51,8 @@ _ABBREVIATIONS = (
 )
 
 
-def has_cjk(text: str) -> bool:
-    return _IS_CJK.search(text) is not None
+def is_spaceless(character: str) -> bool:
+    return _SPACELESS.match(character) is not None
 
 
 def is_mostly_cjk(text: str) -> bool:
@@ -92,7 +94,7 @@ def sentence_spans(text: str) -> list[TextSpan]:
 
 def split_sentences(text: str) -> list[str]:
     """Sentences with the white space after them: joined, they are `text` again."""
-    if has_cjk(text):
+    if is_mostly_cjk(text):
         return [part for part in _CJK_SENTENCE.findall(text) if part]
     starts = [start for start, _ in _punkt().span_tokenize(text)] or [0]
     return [text[start:end] for start, end in pairwise([0, *starts[1:], len(text)])]

@@ -19,8 +19,6 @@ from mmrag.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
-
 
 @pytest.fixture(autouse=True)
 def no_choices_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,15 +52,17 @@ def own_store(demo_store: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def python(tmp_path: Path) -> RunPython:
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python with the given arguments in a process of its own, in an empty folder that is not the repository's."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
 
-    def run(*args: object, stdin: str | bytes = "", path: str | Path = ROOT, **environment: str) -> object:
+    def run(
+        *args: object, stdin: str | bytes = "", path: str | Path = ROOT, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MMRAG_", "PYTHON"))}
         done = subprocess.run(
-            [sys.executable, *map(os.fspath, args)],  # type: ignore[call-overload]
+            [sys.executable, *map(str, args)],
             input=stdin if isinstance(stdin, bytes) else stdin.encode(),
             capture_output=True,
             cwd=folder,

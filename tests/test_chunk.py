@@ -43,7 +43,7 @@ WORDS = st.sampled_from(
 PARAGRAPHS = st.lists(WORDS, min_size=1, max_size=12).map(" ".join) | st.builds(
     lambda words, times: " ".join(words * times), st.lists(WORDS, min_size=1, max_size=5), st.integers(1, 80)
 )
-TABLES = st.lists(st.lists(PARAGRAPHS | WORDS, min_size=1, max_size=3).map(" | ".join), min_size=1, max_size=5).map(
+TABLES = st.lists(st.lists(PARAGRAPHS | WORDS, min_size=1, max_size=3).map("\t".join), min_size=1, max_size=5).map(
     "\n".join
 )
 KINDS = st.sampled_from([kind for kind in RegionKind if kind is not TABLE])
@@ -104,12 +104,22 @@ def test_chunks_fit_are_exact_and_cover_everything(encoder: Tokens, blocks: list
         [(TITLE, "Lamps"), (TEXT, PROSE), (TEXT, "A short one.")],
         [(TITLE, "title " * 150), (TEXT, PROSE)],
         [(TEXT, "word " * 900)],  # no sentence ends
-        [(TITLE, "Lamps"), (TABLE, "Name | Room\n" + "\n".join(f"Lamp {i} | {i} of 120" for i in range(120)))],
+        [(TITLE, "Lamps"), (TABLE, "Name\tRoom\n" + "\n".join(f"Lamp {i}\t{i} of 120" for i in range(120)))],
+        [(TITLE, "title " * 150), (TABLE, "Name\tRoom\n" + "\n".join(f"Lamp {i}\t{i}" for i in range(400)))],
         [(PICTURE, PROSE)],
         [(HEAD, "Report"), (TEXT, PROSE), (FOOT, "Page 7")],
         [(ITEM, f"{i}. Lamp") for i in range(120)],
     ],
-    ids=["prose", "long title", "one sentence", "long table", "chart full of words", "furniture", "list"],
+    ids=[
+        "prose",
+        "long title",
+        "one sentence",
+        "long table",
+        "long table under a long title",
+        "chart full of words",
+        "furniture",
+        "list",
+    ],
 )
 def test_typical_pages(blocks: list[tuple[RegionKind, str]], encoder: Tokens) -> None:
     pages = [page(*((kind, text.strip()) for kind, text in blocks))]
@@ -129,7 +139,7 @@ def test_a_page_long_string_without_spaces_is_split(text: str, encoder: Tokens) 
 @pytest.mark.parametrize("max_tokens", [20, 60, 77])  # SigLIP reads 64, CLIP 77
 def test_an_encoder_that_reads_little_gets_small_chunks(max_tokens: int) -> None:
     encoder = HashEncoder(max_tokens=max_tokens)
-    pages = [page((TITLE, "Lamps of the house"), (TEXT, PROSE), (TABLE, "Name | Room\nLamp | 7\nDoor | 8"))]
+    pages = [page((TITLE, "Lamps of the house"), (TEXT, PROSE), (TABLE, "Name\tRoom\nLamp\t7\nDoor\t8"))]
     check(pages, chunk_pages("d", pages, encoder), encoder)
 
 
@@ -189,11 +199,11 @@ def test_no_pages_or_no_words_give_no_chunks() -> None:
 
 # -- tables ----------------------------------------------------------------------------------------------------------
 
-ROWS = [f"Lamp number {i} | room {i} | {i} EUR" for i in range(120)]
+ROWS = [f"Lamp number {i}\troom {i}\t{i} EUR" for i in range(120)]
 
 
 def test_a_table_that_fits_is_one_chunk_under_its_title_and_caption() -> None:
-    text = "\n".join(["Name | Room | Price", *ROWS[:12]])
+    text = "\n".join(["Name\tRoom\tPrice", *ROWS[:12]])
     caption = region("Table 1: Lamps", CAPTION, id="cap")
     table = region(text, TABLE, id="tab", caption="cap")
     title = region("The house", TITLE, id="title")
@@ -204,36 +214,46 @@ def test_a_table_that_fits_is_one_chunk_under_its_title_and_caption() -> None:
 @pytest.mark.parametrize("max_tokens", [160, 256, 512])
 def test_a_split_table_repeats_its_header(max_tokens: int) -> None:
     encoder = HashEncoder(max_tokens=max_tokens)
-    pages = [page((TABLE, "\n".join(["Name | Room | Price", *ROWS])))]
+    pages = [page((TABLE, "\n".join(["Name\tRoom\tPrice", *ROWS])))]
     found = [text.split("\n") for _, text in contexts(*pages, encoder=encoder)]
     assert len(found) > 1
-    assert {rows[0] for rows in found} == {"Name | Room | Price"}
+    assert {rows[0] for rows in found} == {"Name\tRoom\tPrice"}
     assert [row for rows in found for row in rows[1:]] == ROWS
 
 
 @pytest.mark.parametrize("encoder", [HashEncoder(max_tokens=512), ENCODERS["bundled"]], ids=["words", "bundled"])
 def test_a_giant_row_is_split_and_keeps_its_place(encoder: Tokens) -> None:
-    pages = [page((TABLE, "\n".join(["Name | Note", "First | short", f"Second | {PROSE}", "Third | short"])))]
+    pages = [page((TABLE, "\n".join(["Name\tNote", "First\tshort", f"Second\t{PROSE}", "Third\tshort"])))]
     chunks = chunk_pages("d", pages, encoder)
     check(pages, chunks, encoder)
-    body = [span.region_start for chunk in chunks for span in chunk.spans if span.region_start >= len("Name | Note")]
+    body = [span.region_start for chunk in chunks for span in chunk.spans if span.region_start >= len("Name\tNote")]
     assert body == sorted(body)
 
 
 def test_a_giant_row_that_repeats_itself_is_covered_to_its_end() -> None:
-    pages = [page((TABLE, "Name | Note\nFirst | short\nSecond | " + "The lamp is red. " * 300 + "Done."))]
+    pages = [page((TABLE, "Name\tNote\nFirst\tshort\nSecond\t" + "The lamp is red. " * 300 + "Done."))]
     encoder = ENCODERS["bundled"]
     check(pages, chunk_pages("d", pages, encoder), encoder)
 
 
 def test_the_header_of_a_single_giant_row_is_covered() -> None:
-    pages = [page((TABLE, f"Name | Note\nFirst | {PROSE}"))]
+    pages = [page((TABLE, f"Name\tNote\nFirst\t{PROSE}"))]
+    encoder = ENCODERS["bundled"]
+    check(pages, chunk_pages("d", pages, encoder), encoder)
+
+
+def test_a_table_without_words_makes_no_chunk() -> None:
+    assert contexts(page((TABLE, ""), (TEXT, "Red."))) == [("", "Red.")]
+
+
+def test_a_table_of_giant_rows_alone_is_covered() -> None:
+    pages = [page((TABLE, f"{PROSE}\t1\n{PROSE}\t2"))]
     encoder = ENCODERS["bundled"]
     check(pages, chunk_pages("d", pages, encoder), encoder)
 
 
 def test_a_header_as_long_as_the_page_is_still_covered() -> None:
-    pages = [page((TABLE, f"{PROSE} | Room\nLamp | 7"))]
+    pages = [page((TABLE, f"{PROSE}\tRoom\nLamp\t7"))]
     encoder = ENCODERS["bundled"]
     check(pages, chunk_pages("d", pages, encoder), encoder)
 

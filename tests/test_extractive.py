@@ -65,7 +65,7 @@ def test_a_table_row_reads_by_itself_and_quotes_the_row() -> None:
     of = sales()
     (quote,) = ExtractiveGenerator(Script({"South": 5.0})).quote("Sales of the south?", [evidence(of)])
     assert quote.text == "South — 2024: 9"
-    assert of.text[quote.span.start : quote.span.end] == "South | 9"
+    assert of.text[quote.span.start : quote.span.end] == "South\t9"
 
 
 def test_header_rows_and_titles_are_not_quoted() -> None:

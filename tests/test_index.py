@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +86,9 @@ def test_pages_regions_and_chunks_are_read_back_equal(index: Index, tmp_path: Pa
         Word("Wind", BBox(0.1, 0.25, 0.15, 0.27), 13),
     )
     rows_of_table = (TextSpan(0, 12), TextSpan(13, 17))
-    table = Region("d1-p1-r2", RegionKind.TABLE, BBox(0.1, 0.2, 1.0, 0.3), "Segment | 收入\nWind", words, rows_of_table, 1)
+    table = Region(
+        "d1-p1-r2", RegionKind.TABLE, BBox(0.1, 0.2, 1.0, 0.3), "Segment | 收入\nWind", words, rows_of_table, 1
+    )
     caption = Region("d1-p1-r1", RegionKind.CAPTION, BBox(0.1, 0.15, 0.9, 0.19), "Table 1", (), (TextSpan(0, 7),))
     tied = Region(
         table.id, table.kind, table.box, table.text, table.words, table.sentences, table.header_rows, caption.id
@@ -190,7 +192,9 @@ def test_a_question_of_stop_words_alone_keeps_them(index: Index, library: dict[s
     assert pages_for(index, "with the of") == [("rotor.pdf", 2), ("rotor.pdf", 1), ("quay.pdf", 1)]
 
 
-@pytest.mark.parametrize("query", ['rotor" OR "quay', "rotor AND NOT quay", "NEAR(rotor quay)", "tokens:rotor", "rotor*", "'; --"])
+@pytest.mark.parametrize(
+    "query", ['rotor" OR "quay', "rotor AND NOT quay", "NEAR(rotor quay)", "tokens:rotor", "rotor*", "'; --"]
+)
 def test_the_query_language_of_fts5_is_only_words(index: Index, library: dict[str, Document], query: str) -> None:
     assert set(pages_for(index, query)) <= {("rotor.pdf", 1), ("rotor.pdf", 2), ("quay.pdf", 1)}
 
@@ -363,7 +367,12 @@ with index.writing():
     ],
 )
 def test_the_next_writer_sweeps_up_after_a_killed_one(
-    index: Index, tmp_path: Path, python, action: str, killed_in: str, left_over: dict[str, int]
+    index: Index,
+    tmp_path: Path,
+    python: Callable[..., subprocess.CompletedProcess[str]],
+    action: str,
+    killed_in: str,
+    left_over: dict[str, int],
 ) -> None:
     kept = sample(tmp_path, "kept.pdf", "kept words").add_to(index)
     index.close()
@@ -473,7 +482,7 @@ def test_a_strangers_database_is_not_written_to(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "ledger.sqlite3")
     with database:
         database.execute("CREATE TABLE meta (colour TEXT)")
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(StoreError, match=r"no such column: value"):
         Index.open(tmp_path)
     assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("meta",)]
     database.close()

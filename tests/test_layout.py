@@ -233,6 +233,16 @@ def test_the_nearer_of_two_captions_wins() -> None:
     assert caption_of(regions_of(words, *boxes), RegionKind.TABLE) == ["Table 2: near"]
 
 
+def test_a_caption_belongs_to_one_picture_only() -> None:
+    words = printed("Figure 1: Lamps", 0.1, 0.32)
+    boxes = [
+        layout(RegionKind.PICTURE, 0.1, 0.1, 0.5, 0.31),
+        layout(RegionKind.CAPTION, 0.1, 0.32, 0.5, 0.335),
+        layout(RegionKind.PICTURE, 0.1, 0.36, 0.5, 0.6),
+    ]
+    assert caption_of(regions_of(words, *boxes), RegionKind.PICTURE) == ["Figure 1: Lamps", None]
+
+
 @pytest.mark.parametrize(
     "picture",
     [layout(RegionKind.PICTURE, 0.1, 0.1, 0.45, 0.3), layout(RegionKind.PICTURE, 0.55, 0.35, 0.9, 0.5)],
@@ -248,13 +258,13 @@ def test_a_caption_elsewhere_is_not_taken(picture: LayoutBox) -> None:
 # -- tables and forms ------------------------------------------------------------------------------------------------
 
 
-def test_a_table_has_one_row_a_line_and_cells_between_bars() -> None:
+def test_a_table_has_one_row_a_line_and_cells_between_tabs() -> None:
     region = table(
         {0.1: "Region of sale", 0.4: "2023", 0.6: "2024"},
         {0.1: "North", 0.4: "1,200", 0.6: "1,350"},
         {0.1: "South and east", 0.4: "(3.5%)", 0.6: "n/a"},
     )
-    assert region.text == "Region of sale | 2023 | 2024\nNorth | 1,200 | 1,350\nSouth and east | (3.5%) | n/a"
+    assert region.text == "Region of sale\t2023\t2024\nNorth\t1,200\t1,350\nSouth and east\t(3.5%)\tn/a"
     assert rows_of(region) == region.text.split("\n")
     assert region.header_rows == 1  # years name columns
 
@@ -342,6 +352,12 @@ def test_a_form_is_a_grid() -> None:
 )
 def test_two_columns_of_prose_are_no_grid(row: tuple[str, str]) -> None:
     assert _grids(ocr_rows(row, row, row, row)) == []
+
+
+def test_a_list_of_short_lines_is_no_grid() -> None:
+    assert (
+        _grids([ocr_line(text, 0.1, 0.2 + 1.5 * LINE * i) for i, text in enumerate(["Lamps", "Doors", "Rooms"])]) == []
+    )
 
 
 def test_one_row_or_rows_far_apart_are_no_grid() -> None:

@@ -29,7 +29,9 @@ ENCODERS = Encoders(HashEncoder())
 
 
 def paragraph(subject: str) -> str:
-    return f"The {subject} was rebuilt after the storm of the year before. Nobody had expected the {subject} to last. " * 3
+    return (
+        f"The {subject} was rebuilt after the storm of the year before. Nobody had expected the {subject} to last. " * 3
+    )
 
 
 def pdf(path: Path, *subjects: str, save: dict[str, object] | None = None) -> Path:
@@ -420,9 +422,7 @@ def written(text: str, size: tuple[int, int], place: tuple[int, int]) -> Image.I
 def ink(image: Image.Image) -> BBox:
     """The box around everything dark."""
     rows, columns = np.nonzero(np.asarray(image.convert("L")) < 128)
-    return BBox.from_size(
-        (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), image.width, image.height
-    )
+    return BBox.from_size((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), image.width, image.height)
 
 
 def rendered(path: Path) -> Image.Image:

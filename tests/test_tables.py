@@ -6,7 +6,7 @@ import pytest
 from build import ASPECT, LINE, printed_rows
 
 from ingest.layout import LayoutBox, PlacedWord, build_regions
-from mmrag.tables import cells, named_row
+from mmrag.tables import CELL, cells, named_row
 from mmrag.types import BBox, Region, RegionKind
 
 
@@ -35,7 +35,7 @@ def test_cells_with_the_boxes_of_their_words() -> None:
 
 def test_cells_are_the_rows_words_in_order() -> None:
     for row in SALES.sentences:
-        assert " | ".join(cell.text for cell in cells(SALES, row)) == SALES.text[row.start : row.end]
+        assert CELL.join(cell.text for cell in cells(SALES, row)) == SALES.text[row.start : row.end]
 
 
 @pytest.mark.parametrize(

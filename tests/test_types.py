@@ -121,6 +121,11 @@ def test_lines_keep_a_new_column_apart() -> None:
     assert merge_lines([]) == ()
 
 
+def test_a_word_back_at_the_left_starts_a_new_line() -> None:
+    last, first = BBox(0.6, 0.1, 0.9, 0.12), BBox(0.1, 0.105, 0.4, 0.125)
+    assert merge_lines([last, first]) == (last, first)
+
+
 @RELAXED
 @given(st.lists(BOXES, max_size=8))
 def test_merged_lines_cover_every_word_and_nothing_more(boxes: list[BBox]) -> None:
@@ -177,7 +182,7 @@ def test_an_answer_that_abstains_withholds_its_claims() -> None:
 
 
 def test_evidence_as_json() -> None:
-    item = evidence(region("A | B\n1 | 2", RegionKind.TABLE), score=1.23456, page_number=7, name="数据.pdf")
+    item = evidence(region("A\tB\n1\t2", RegionKind.TABLE), score=1.23456, page_number=7, name="数据.pdf")
     expected = {
         "document": "数据.pdf",
         "page": 7,
@@ -185,7 +190,7 @@ def test_evidence_as_json() -> None:
         "kind": "table",
         "bbox": [0.1, 0.1, 0.9, 0.2],
         "score": 1.2346,
-        "text": "A | B\n1 | 2",
+        "text": "A\tB\n1\t2",
     }
     assert item.to_json() == expected
     assert json.loads(json.dumps(item.to_json())) == expected
