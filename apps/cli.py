@@ -7,7 +7,6 @@ are imported inside the commands that need them, so that `--help` is immediate.
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -392,7 +391,7 @@ def _each(
             value = to_json(work(line.strip()))
         except MmragError as error:
             value, failed = {"question": clean(line.strip()), "error": str(error)}, failed + 1
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        print_json(value)
     return failed
 
 

@@ -6,6 +6,7 @@ What comes from outside (file names, quotes) is printed as text: no markup, no c
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,7 +47,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=None))
+    """One line; valid JSON also where the terminal or pipe cannot hold every character."""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    print(json.dumps(value, ensure_ascii=ascii_only), flush=True)
 
 
 def print_answer(answer: Answer) -> None:

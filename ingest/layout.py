@@ -48,7 +48,7 @@ def build_regions(
         boxes = [box._replace(kind=RegionKind.TEXT) for box in boxes]
     held = _assign(words, boxes)
     drafts = [
-        (box.box, box.kind, held[i])
+        (box.box, RegionKind.PICTURE if box.kind is RegionKind.TABLE and not held[i] else box.kind, held[i])
         for i, box in enumerate(boxes)
         if held[i] or box.kind in (RegionKind.PICTURE, RegionKind.TABLE)
     ]

@@ -50,10 +50,11 @@ class Rag:
         quotes = _timed(timings, "generate", lambda: self._generator.quote(question, evidence))
         claims = tuple(Claim(q.text, (self._cite(q),), confidence(q.relevance, q.evidence.agreement)) for q in quotes)
         sure = max((claim.confidence for claim in claims), default=0.0)
+        abstained = sure < ABSTAIN_BELOW
         return Answer(
             question=question,
-            claims=claims,
-            abstained=sure < ABSTAIN_BELOW,
+            claims=() if abstained else claims,
+            abstained=abstained,
             confidence=sure,
             evidence=tuple(evidence),
             timings=timings,

@@ -152,9 +152,10 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]
     votes: dict[PageKey, dict[str, LegVote]] = {}
     chunks: dict[str, float] = {}
     for name, leg in legs.items():
-        ranked = sorted(standardise(leg.pages).items(), key=lambda item: (-item[1], item[0]))
-        for rank, (key, score) in enumerate(ranked, start=1):
-            votes.setdefault(key, {})[name] = LegVote(rank, weights[name] * score)
+        scores = standardise(leg.pages)
+        rank_of = {score: rank for rank, score in reversed(list(enumerate(sorted(scores.values(), reverse=True), 1)))}
+        for key, score in scores.items():  # pages of equal score share the better rank
+            votes.setdefault(key, {})[name] = LegVote(rank_of[score], weights[name] * score)
         for chunk_id, score in standardise(leg.chunks).items():
             chunks[chunk_id] = chunks.get(chunk_id, 0.0) + weights[name] * score
     text_legs = [name for name in legs if name != "visual"]

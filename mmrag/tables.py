@@ -37,7 +37,8 @@ def named_row(table: Region, row: TextSpan) -> str:
     if not rest:
         return label.text
     named = [f"{name}: {cell.text}" if (name := _column_name(header, cell.box)) else cell.text for cell in rest]
-    return f"{label.text} — {'; '.join(named)}"
+    between = " " if label.text.endswith((":", "：")) else " — "
+    return f"{label.text}{between}{'; '.join(named)}"
 
 
 def _column_name(header: Sequence[Sequence[Cell]], box: BBox) -> str:

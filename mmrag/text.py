@@ -29,26 +29,13 @@ STOPWORDS = frozenset(
     your""".split()
 )
 
-# What reports and papers abbreviate and Punkt's newspaper model does not know.
-_ABBREVIATIONS = (
-    "e.g",
-    "i.e",
-    "fig",
-    "figs",
-    "tab",
-    "eq",
-    "eqs",
-    "sec",
-    "ref",
-    "refs",
-    "no",
-    "nos",
-    "approx",
-    "al",
-    "cf",
-    "resp",
-    "ca",
+# The same in Chinese, where a pair of characters across the end of such a word would be the rarest of all.
+_CJK_QUESTION_WORDS = re.compile(
+    "为什么|什么|多少|哪些|哪个|哪家|哪年|几个|怎么样|怎么|怎样|如何|是否|有没有|请问|以及|[是的了吗呢吧？]"
 )
+
+# What reports and papers abbreviate and Punkt's newspaper model does not know.
+_ABBREVIATIONS = ("e.g", "i.e", "fig", "figs", "tab", "eq", "eqs", "sec", "nos", "approx", "al", "cf", "resp", "ca")
 
 
 def is_spaceless(character: str) -> bool:
@@ -67,7 +54,7 @@ def tokens(text: str) -> list[str]:
 
 def query_tokens(text: str) -> list[str]:
     """Distinct tokens of a question, without stop words (all of them if nothing else is left)."""
-    found = list(dict.fromkeys(tokens(text)))
+    found = list(dict.fromkeys(tokens(_CJK_QUESTION_WORDS.sub(" ", text)))) or tokens(text)
     return [token for token in found if token not in STOPWORDS] or found
 
 

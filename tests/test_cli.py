@@ -338,7 +338,7 @@ def test_show_writes_a_file_for_each_of_two_documents_with_one_name(
     assert {line.split("  ")[0] for line in result.stdout.splitlines()} == {first.name, second.name}
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_output_that_cannot_hold_every_character(hostile: tuple[Path, Result], python: Python, encoding: str) -> None:
     store = hostile[0] / "store"
     done = python("-m", "mmrag", "list", "--json", "--store", store, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
@@ -363,7 +363,7 @@ def test_a_file_name_that_is_no_text_is_reported(tmp_path: Path, python: Python,
 def test_ingest_reads_with_a_pattern_and_a_profile(tmp_path: Path) -> None:
     pdf(tmp_path / "a.pdf", "harbour")
     (tmp_path / "note.txt").write_text("passed over")
-    report = as_json("ingest", tmp_path / "*", "--store", tmp_path / "store", "--profile", "offline")
+    report = as_json("ingest", tmp_path / "*", "-s", tmp_path / "store", "-p", "offline", "--workers", "1")
     assert [Path(file["path"]).name for file in report["files"]] == ["a.pdf"]  # type: ignore[index]
 
 
@@ -394,16 +394,16 @@ def test_demo_from_nothing(tmp_path: Path) -> None:
     assert_demo(as_json("demo", "--folder", tmp_path / "demo"), tmp_path / "demo")
 
 
-def test_demo_a_second_time(demo_documents: Path, demo_store: Path, tmp_path: Path, python: Python) -> None:
+def test_demo_a_second_time(demo_documents: Path, demo_store: Path, tmp_path: Path) -> None:
     """Its documents are in the store already: nothing is read again."""
     folder = tmp_path / "demo"
     shutil.copytree(demo_documents, folder / "documents")
     shutil.copytree(demo_store, folder / "store")
     assert_demo(as_json("demo", "--folder", folder), folder)
 
-    shown = python("-m", "mmrag", "demo", "--folder", folder)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.count("confidence") == 4
+    shown = run("demo", "--folder", folder)
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout.count("  [1] ") == 4
     assert f"open {folder / 'answers.html'}" in shown.stdout
     assert f"mmrag ask --store '{folder / 'store'}'" in shown.stdout
 

@@ -146,6 +146,9 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     shutil.copy(folder / "harbour.pdf", folder / "deep" / "copy of harbour.pdf")
     written("GANGWAY", (600, 300), (40, 40)).save(folder / "photo.png")
     shutil.copy(folder / "photo.png", folder / "wrongly named.jpg")
+    with pymupdf.open() as document:
+        document.new_page(width=300, height=200).insert_text((50, 60), "A single line")
+        document.save(folder / "line.pdf")
     (folder / "notes.txt").write_text("passed over")
     progress: list[Progress] = []
     with Index.open(folder / "store", create=True) as index:
@@ -167,6 +170,7 @@ def test_a_folder_is_searched_below(stocked: Shelf) -> None:
         "harbour.pdf": "ingested",
         "copy of harbour.pdf": "unchanged",
         "islands.pdf": "ingested",
+        "line.pdf": "ingested",
         "photo.png": "ingested",
         "wrongly named.jpg": "unchanged",
     }
@@ -180,7 +184,7 @@ def test_copies_are_linked_to_one_document(stocked: Shelf, first: str, copy: str
         document = index.at_path(str(stocked.folder / first))
         assert document is not None
         assert (document.name, index.at_path(str(stocked.folder / copy))) == (first, document)
-        assert len(index.documents()) == 3
+        assert len(index.documents()) == 4
     (row,) = [result for result in stocked.report.results if result.path == stocked.folder / copy]
     assert (row.outcome, row.reason) == (Outcome.UNCHANGED, f"Same content as {first}.")
 
@@ -202,22 +206,28 @@ def test_pages_of_several_batches_stay_in_order(stocked: Shelf) -> None:
             assert page.regions[0].text == f"Island number {number}"
 
 
+def test_the_only_line_of_a_page_can_be_found(stocked: Shelf) -> None:
+    with Index.open(stocked.folder / "store") as index:
+        ((chunk_id, _),) = index.match_chunks("a single line", top_k=3)
+        assert index.chunks([chunk_id])[chunk_id].text == "A single line"
+
+
 def test_nothing_of_the_store_inside_the_folder_is_ingested(shelf: tuple[Path, Index], no_workers: None) -> None:
     folder, index = shelf
     assert any((folder / "store" / "files").glob("*.pdf"))
     report = ingest_files(index, [folder], ENCODERS)
-    assert len(report.results) == report.count(Outcome.UNCHANGED) == 5
+    assert len(report.results) == report.count(Outcome.UNCHANGED) == 6
 
 
 def test_a_changed_file_replaces_its_old_version_and_takes_its_name_along(tmp_path: Path, index: Index) -> None:
     path, other = pdf(tmp_path / "a.pdf", "lighthouse", "breakwater"), pdf(tmp_path / "b.pdf", "ferry")
-    first = ingest_files(index, [path, other], ENCODERS)
+    first = ingest_files(index, [path, other], ENCODERS, workers=1)
     assert outcomes(first) == {"a.pdf": "ingested", "b.pdf": "ingested"}
     old, before = index.at_path(str(path)), index.counts()
     assert old is not None
 
     pdf(path, "lighthouse", "pilot boat")
-    second = ingest_files(index, [path, other], ENCODERS)
+    second = ingest_files(index, [path, other], ENCODERS, workers=1)
     assert [(r.path.name, r.outcome, r.pages) for r in second.results] == [
         ("a.pdf", Outcome.REPLACED, 2),
         ("b.pdf", Outcome.UNCHANGED, 1),
@@ -377,7 +387,7 @@ def test_a_full_disk_costs_only_one_file(tmp_path: Path, index: Index, monkeypat
         real(self, document, source)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Index, "_copy_source", copy)
-    report = ingest_files(index, paths, ENCODERS)
+    report = ingest_files(index, paths, ENCODERS, workers=1)
     assert [result.outcome for result in report.results] == [Outcome.FAILED, Outcome.INGESTED]
     assert "No space left on device" in report.results[0].reason
     assert [document.name for document in index.documents()] == ["b.pdf"]
@@ -570,12 +580,3 @@ def test_a_picture_without_words_is_a_region_all_the_same(gallery: dict[str, Pla
     assert [(region.kind, region.box, region.text) for region in page.regions] == [
         (RegionKind.PICTURE, BBox(0, 0, 1, 1), "")
     ]
-
-
-def test_the_only_line_of_a_page_can_be_found(tmp_path: Path, index: Index) -> None:
-    with pymupdf.open() as document:
-        document.new_page(width=300, height=200).insert_text((50, 60), "Hello world of harbours")
-        document.save(tmp_path / "line.pdf")
-    report = ingest_files(index, [tmp_path / "line.pdf"], ENCODERS, workers=1)
-    assert report.results[0].chunks == 1
-    assert len(index.match_chunks("harbours", top_k=3)) == 1
