@@ -19,6 +19,12 @@ _YEAR = re.compile(r"^(19|20)\d\d$")
 # A caption stands within this share of the page height of what it names, as measured on reports and papers.
 _CAPTION_GAP = 0.08
 _MAX_HEADER_ROWS = 4
+# "12", "- 12 -", "Page 12 of 40", "第12页", "12 Annual report", "Annual report 12"
+_PAGE_LABEL = re.compile(r"\W*(?:page|p\.|第)?\s*(\d{1,4})\b(?!\.\d)|.*\s(\d{1,4})\W*$", re.IGNORECASE | re.DOTALL)
+_EDGE = 0.08
+# Shares of the page's height: above and below stand running heads and feet, of less than so many letters.
+_MARGIN = 0.06
+_MARGIN_TEXT = 120
 
 
 class PlacedWord(NamedTuple):
@@ -44,8 +50,6 @@ def build_regions(
     Words that no layout box holds keep their paragraph as a region of kind text. A page without words or pictures is a
     picture itself: a scan that could not be read or a photo can still be found and shown.
     """
-    if all(box.kind.is_furniture for box in boxes):  # the only line of a page is its content, wherever it stands
-        boxes = [box._replace(kind=RegionKind.TEXT) for box in boxes]
     held = _assign(words, boxes)
     drafts = [
         (box.box, RegionKind.PICTURE if box.kind is RegionKind.TABLE and not held[i] else box.kind, held[i])
@@ -57,10 +61,30 @@ def build_regions(
         _insert(drafts, (BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
     if not drafts:
         drafts = [(WHOLE_PAGE, RegionKind.PICTURE, [])]
+    drafts = [(box, _furniture(box, kind, inside), inside) for box, kind, inside in drafts]
+    if all(kind.is_furniture for _, kind, _ in drafts):  # the only line of a page is its content, wherever it stands
+        drafts = [(box, RegionKind.TEXT, inside) for box, _, inside in drafts]
     regions = [
         _region(f"{page_id}-r{i}", box, kind, inside, aspect) for i, (box, kind, inside) in enumerate(drafts, start=1)
     ]
     return tuple(_with_captions(regions))
+
+
+def _furniture(box: BBox, kind: RegionKind, words: Sequence[PlacedWord]) -> RegionKind:
+    """The kind of a region, a running head or foot where it is a short line in the margin."""
+    if kind in (RegionKind.TABLE, RegionKind.SECTION_HEADER) or not 0 < sum(len(w.text) for w in words) < _MARGIN_TEXT:
+        return kind
+    if box.y1 < _MARGIN or (box.y1 < 2 * _MARGIN and _is_running_head(words)):
+        return RegionKind.PAGE_HEADER
+    return RegionKind.PAGE_FOOTER if box.y0 > 1 - _MARGIN else kind
+
+
+def _is_running_head(words: Sequence[PlacedWord]) -> bool:
+    """A title in capitals with a page number, as books have it."""
+    text = join_words(words)[0]
+    letters = [c for c in text if c.isalpha()]
+    capitals = sum(c.isupper() for c in letters)
+    return _PAGE_LABEL.match(text) is not None and bool(letters) and capitals > 0.6 * len(letters)
 
 
 _Draft = tuple[BBox, RegionKind, list[PlacedWord]]
@@ -173,6 +197,19 @@ def _header_rows(rows: Sequence[Sequence[str]]) -> int:
         if any(_NUMBER.match(cell) and not _YEAR.match(cell) for cell in row[1:]):
             return i if i <= _MAX_HEADER_ROWS else 1
     return min(1, len(rows) - 1)
+
+
+def page_labels(regions: Sequence[Region]) -> tuple[str, ...]:
+    """Page numbers as they are printed: first or last in a running head or foot, or alone at the edge of the page."""
+    found: dict[str, None] = {}
+    for region in regions:
+        y = region.box.center[1]
+        at_edge = (y < _EDGE or y > 1 - _EDGE) and len(region.text) < 12
+        if (region.kind.is_furniture or at_edge) and (match := _PAGE_LABEL.match(region.text.strip())):
+            label = next(group for group in match.groups() if group)
+            if not _YEAR.match(label):
+                found[label.lstrip("0") or "0"] = None
+    return tuple(found)
 
 
 def _with_captions(regions: Sequence[Region]) -> list[Region]:

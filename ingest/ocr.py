@@ -10,7 +10,7 @@ import numpy as np
 
 from ingest.layout import LayoutBox, PlacedWord, visual_rows
 from mmrag.text import is_spaceless
-from mmrag.types import BBox, RegionKind
+from mmrag.types import WHOLE_PAGE, BBox, RegionKind
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,21 +21,26 @@ _PARAGRAPH_GAP = 0.9
 # Letters of the longest line that is still taken for a cell, and line heights between the rows of one table.
 _CELL_WIDTH = 40
 _ROW_GAP = 3.0
+# Share of the page's height that counts as its margin.
+_EDGE = 0.12
 
 
-def read_lines(image: Image.Image) -> tuple[list[PlacedWord], list[LayoutBox]]:
-    """The printed lines of a page image, one `PlacedWord` each, in paragraphs; and the forms and tables on it."""
+def read_lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[PlacedWord], list[LayoutBox]]:
+    """The printed lines of a page image, one `PlacedWord` each, in paragraphs; and the forms and tables on it.
+
+    `image` shows the part `clip` of a page; boxes are fractions of the whole page.
+    """
     result = _engine()(
         np.asarray(image)[:, :, ::-1], text_score=MIN_CONFIDENCE
     )  # (h, w, 3), blue first as OpenCV has it
     if result.boxes is None or result.txts is None:
         return [], []
     lines = [
-        (text.strip(), BBox.from_size((*corners.min(axis=0), *corners.max(axis=0)), image.width, image.height))
+        (text.strip(), BBox.from_size((*corners.min(axis=0), *corners.max(axis=0)), *image.size).within(clip))
         for corners, text in zip(result.boxes, result.txts, strict=True)  # corners: (4, 2) pixels
         if text.strip()
     ]
-    words = _paragraphs(lines)
+    words = _with_margins(lines)
     return words, [LayoutBox(box, RegionKind.TABLE) for box in _grids(words)]
 
 
@@ -71,6 +76,24 @@ def _paragraphs(lines: list[tuple[str, BBox]]) -> list[PlacedWord]:
         else:
             home.append(line)
     return [PlacedWord(text, box, i) for i, block in enumerate(blocks) for text, box in block]
+
+
+def _with_margins(lines: list[tuple[str, BBox]]) -> list[PlacedWord]:
+    """Paragraphs, with what stands apart on the first or last line in the margin as a block: a running head or foot."""
+    rows = visual_rows([PlacedWord(text, box, 0) for text, box in lines])
+    spread = [
+        row for row in (rows[:1] + rows[1:][-1:]) if len(row) > 1 and _in_margin(BBox.union([w.box for w in row]))
+    ]
+    apart = {line.box for row in spread for line in row}
+    inner = _paragraphs([line for line in lines if line[1] not in apart])
+    after = 1 + max((word.block for word in inner), default=0)
+    heads = [line._replace(block=-1) for row in spread for line in row if line.box.y0 < 0.5]
+    feet = [line._replace(block=after) for row in spread for line in row if line.box.y0 >= 0.5]
+    return heads + inner + feet
+
+
+def _in_margin(box: BBox) -> bool:
+    return box.y1 < _EDGE or box.y0 > 1 - _EDGE
 
 
 def _follows(above: BBox, below: BBox) -> bool:

@@ -5,7 +5,7 @@ Knows PyMuPDF and image files; every coordinate dialect ends here, in fractions 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +14,10 @@ import pymupdf
 from PIL import Image, UnidentifiedImageError
 
 from ingest import ocr
-from ingest.layout import LayoutBox, PlacedWord, build_regions
+from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
+from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
 from mmrag.errors import EncryptedFile, UnreadableFile
-from mmrag.render import IMAGE_DPI, image_frame, is_image, render_page
+from mmrag.render import IMAGE_DPI, image_frame, is_image, pdf_page_image
 from mmrag.types import WHOLE_PAGE, BBox, Page, RegionKind
 
 pymupdf.TOOLS.mupdf_display_errors(False)  # repairs of damaged files are MuPDF's own affair
@@ -33,6 +34,12 @@ _KINDS = {
     "page-header": RegionKind.PAGE_HEADER,
     "page-footer": RegionKind.PAGE_FOOTER,
 }
+# Unread areas of this share of the page make it a scan: the layout model, which reads no pixels, saw nothing there.
+_SCAN_AREA = 0.5
+# Longest side, in pixels, of what is given to OCR: A4 at 150 dpi. Small pages and pictures have small print.
+_OCR_PIXELS = 1800
+_OCR_DPI = 300
+_SOURCES = {(True, True): "mixed", (True, False): "native", (False, True): "ocr", (False, False): "none"}
 # An image file with more printed lines than this is a scanned page; with fewer it is a picture with words in it.
 _SCAN_LINES = 12
 _WORD_FLAGS = pymupdf.TEXTFLAGS_WORDS & ~pymupdf.TEXT_PRESERVE_LIGATURES
@@ -61,7 +68,7 @@ def read_pages(path: Path, document_id: str, numbers: Sequence[int]) -> list[Pag
         with _image_errors(path):
             return [_read_image(path, document_id, number) for number in numbers]
     with _open(path) as document:
-        return [_read_page(path, document, document_id, number) for number in numbers]
+        return [_read_page(document, document_id, number) for number in numbers]
 
 
 @contextmanager
@@ -93,7 +100,7 @@ def _image_errors(path: Path) -> Iterator[None]:
         raise UnreadableFile("The image has too many pixels to be opened safely: scale it down first.") from error
 
 
-def _read_page(path: Path, document: Any, document_id: str, number: int) -> Page:
+def _read_page(document: Any, document_id: str, number: int) -> Page:
     page = document[number - 1]
     width, height = page.rect.width, page.rect.height
 
@@ -101,25 +108,50 @@ def _read_page(path: Path, document: Any, document_id: str, number: int) -> Page
         """From PyMuPDF's unrotated, crop-relative points."""
         return BBox.from_size(pymupdf.Rect(box[:4]) * page.rotation_matrix, width, height)
 
-    words = [
+    native = [
         PlacedWord(text, visible(box), block)
         for *box, text, block, _, _ in page.get_text("words", flags=_WORD_FLAGS)
         if text.strip()
     ]
+    words = [] if is_garbage(native) or is_old_ocr(page) else without_doubles(native)
     boxes = _layout(page, visible)
+    unread = unread_areas(page, words, visible) if words else [WHOLE_PAGE]
     source = "native"
-    if not words:
-        words, boxes = ocr.read_lines(render_page(path, number))
-        source = "ocr" if words else "none"
+    if unread:
+        words, boxes, source = _with_ocr(page, words, boxes, unread)
     regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=height / width if width else 1.0)
-    return Page(number, width, height, regions, source)
+    return Page(number, width, height, regions, source, page_labels(regions))
 
 
-def _layout(page: Any, visible: Any) -> list[LayoutBox]:
+def _layout(page: Any, visible: Callable[[Sequence[float]], BBox]) -> list[LayoutBox]:
     page.get_layout()
     return [
         LayoutBox(visible(item), _KINDS.get(str(item[4]), RegionKind.TEXT)) for item in page.layout_information or ()
     ]
+
+
+def _with_ocr(
+    page: Any, words: list[PlacedWord], boxes: list[LayoutBox], unread: Sequence[BBox]
+) -> tuple[list[PlacedWord], list[LayoutBox], str]:
+    """Add what OCR reads in the unread areas; where those are most of the page, its layout is read from the OCR too."""
+    clip = BBox.union(unread)
+    is_scan = clip.area > _SCAN_AREA
+    clip = WHOLE_PAGE if is_scan else clip
+    longest = max(page.rect.width * clip.width, page.rect.height * clip.height)
+    lines, grids = ocr.read_lines(pdf_page_image(page, dpi=min(_OCR_DPI, 72 * _OCR_PIXELS / longest), clip=clip), clip)
+    fresh = [line for line in lines if not _is_covered(line.box, words)]
+    if is_scan:
+        boxes = [box for box in boxes if words and box.kind is not RegionKind.PICTURE] + grids
+    else:
+        boxes = boxes + [LayoutBox(a, RegionKind.PICTURE) for a in unread if not any(b.box.iou(a) > 0.5 for b in boxes)]
+    after = 1 + max((word.block for word in words), default=0)
+    placed = [line._replace(block=line.block + after) for line in fresh]
+    return words + placed, boxes, _SOURCES[bool(words), bool(placed)]
+
+
+def _is_covered(line: BBox, words: Sequence[PlacedWord]) -> bool:
+    """Whether the text layer already holds what OCR read here."""
+    return sum(line.intersection(word.box) for word in words) > 0.3 * line.area
 
 
 def _read_image(path: Path, document_id: str, number: int) -> Page:
@@ -129,4 +161,5 @@ def _read_image(path: Path, document_id: str, number: int) -> Page:
         boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
     regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=image.height / image.width)
     points = 72 / IMAGE_DPI
-    return Page(number, image.width * points, image.height * points, regions, "ocr" if words else "none")
+    source = "ocr" if words else "none"
+    return Page(number, image.width * points, image.height * points, regions, source, page_labels(regions))

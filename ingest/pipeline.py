@@ -159,7 +159,12 @@ def _files_below(folder: Path, exclude: Path | None, problems: list[FileResult])
 
     for root, folders, names in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if Path(root, name).resolve() != exclude)
-        yield from (Path(root, name) for name in sorted(names) if _is_known(name))
+        yield from (path for name in sorted(names) if _is_known(name) and not _is_special(path := Path(root, name)))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, socket or device, which would be waited for or read without end."""
+    return path.exists() and not path.is_file()
 
 
 def _is_known(name: str) -> bool:
@@ -208,6 +213,9 @@ def _new_content(index: Index, path: Path, report: Report) -> _Job | None:
     if not _is_known(path.name):
         kinds = ", ".join(sorted(suffix[1:] for suffix in MEDIA_TYPES))
         report.results.append(_failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
+        return None
+    if _is_special(path):
+        report.results.append(_failed(path, "This is no regular file."))
         return None
     try:
         str(path).encode()  # a name that is no text can neither be stored nor shown

@@ -51,7 +51,7 @@ CREATE TABLE sources (
 CREATE TABLE pages (
     rowid INTEGER PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
     number INTEGER NOT NULL, width REAL NOT NULL, height REAL NOT NULL, text_source TEXT NOT NULL,
-    UNIQUE (document_id, number));
+    labels TEXT NOT NULL, UNIQUE (document_id, number));
 CREATE TABLE regions (
     id TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE, page INTEGER NOT NULL,
     ordinal INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, words BLOB NOT NULL,
@@ -259,8 +259,8 @@ class Index:
         )
         for page in pages:
             cursor = db.execute(
-                "INSERT INTO pages (document_id, number, width, height, text_source) VALUES (?, ?, ?, ?, ?)",
-                (d.id, page.number, page.width, page.height, page.text_source),
+                "INSERT INTO pages (document_id, number, width, height, text_source, labels) VALUES (?, ?, ?, ?, ?, ?)",
+                (d.id, page.number, page.width, page.height, page.text_source, json.dumps(page.labels)),
             )
             text = " ".join(region.text for region in page.regions)
             db.execute(
@@ -351,13 +351,34 @@ class Index:
         return [((row[0], row[1]), row[-1]) for row in rows]
 
     def _match(self, table: str, columns: str, query: str, top_k: int, documents: Sequence[str] | None) -> list[Any]:
-        terms = " OR ".join(f'"{token}"' for token in query_tokens(query))
+        # A lone Chinese character is the beginning of a pair in the index.
+        terms = " OR ".join(f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query))
         if not terms:
             return []
         scope = "" if documents is None else f"AND t.document_id IN ({','.join('?' * len(documents))})"
         sql = f"""SELECT {columns}, -bm25({table}_fts) FROM {table}_fts JOIN {table} t ON t.rowid = {table}_fts.rowid
                   WHERE {table}_fts MATCH ? {scope} ORDER BY bm25({table}_fts) LIMIT ?"""  # noqa: S608  # constants only
         return self._db.execute(sql, (terms, *(documents or ()), top_k)).fetchall()
+
+    def numbered_pages(
+        self, numbers: Sequence[int], *, documents: Sequence[str] | None = None
+    ) -> list[tuple[tuple[str, int], float]]:
+        """(document id, page) of the pages that count as one of `numbers`: 1.0 as printed on them, 0.8 by their place.
+
+        Negative numbers count from the end, by place only.
+        """
+        scope = "" if documents is None else f"AND d.id IN ({','.join('?' * len(documents))})"
+        found: dict[tuple[str, int], float] = {}
+        for number in numbers:
+            place = "p.number = ?" if number > 0 else "p.number = d.page_count + 1 + ?"
+            sql = f"""SELECT p.document_id, p.number, EXISTS (SELECT 1 FROM json_each(p.labels) WHERE value = ?)
+                      FROM pages p JOIN documents d ON d.id = p.document_id
+                      WHERE ({place} OR EXISTS (SELECT 1 FROM json_each(p.labels) WHERE value = ?)) {scope}"""  # noqa: S608
+            label = str(number)
+            for document_id, page, printed in self._db.execute(sql, (label, number, label, *(documents or ()))):
+                score = 1.0 if printed else 0.8
+                found[document_id, page] = max(score, found.get((document_id, page), 0.0))
+        return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -380,7 +401,7 @@ class Index:
 
     def page(self, document_id: str, number: int) -> Page | None:
         row = self._db.execute(
-            "SELECT number, width, height, text_source FROM pages WHERE document_id = ? AND number = ?",
+            "SELECT number, width, height, text_source, labels FROM pages WHERE document_id = ? AND number = ?",
             (document_id, number),
         ).fetchone()
         if row is None:
@@ -389,8 +410,8 @@ class Index:
             f"SELECT {_REGION} FROM regions WHERE document_id = ? AND page = ? ORDER BY ordinal",  # noqa: S608
             (document_id, number),
         )
-        number, width, height, text_source = row
-        return Page(number, width, height, tuple(_region(r) for r in regions), text_source)
+        number, width, height, text_source, labels = row
+        return Page(number, width, height, tuple(map(_region, regions)), text_source, tuple(json.loads(labels)))
 
     def regions(self, ids: Sequence[str]) -> dict[str, Region]:
         rows = self._db.execute(f"SELECT {_REGION} FROM regions WHERE id IN ({','.join('?' * len(ids))})", ids)  # noqa: S608

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence
 
@@ -40,13 +41,19 @@ def _render_pdf(source: Path, number: int, dpi: int, clip: BBox) -> Image.Image:
     with pymupdf.open(source) as document:
         if not 1 <= number <= document.page_count:
             raise UnreadableFile(f"{source.name} has {document.page_count} pages; there is no page {number}.")
-        page = document[number - 1]
-        x0, y0, x1, y1 = page.rect
-        width, height = x1 - x0, y1 - y0
-        area = pymupdf.Rect(x0 + clip.x0 * width, y0 + clip.y0 * height, x0 + clip.x1 * width, y0 + clip.y1 * height)
-        scale = min(dpi / 72, (MAX_PIXELS / max(1.0, area.width * area.height)) ** 0.5)
-        pixels = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), clip=area, alpha=False, colorspace=pymupdf.csRGB)
-        return Image.frombytes("RGB", (pixels.width, pixels.height), pixels.samples)
+        return pdf_page_image(document[number - 1], dpi=dpi, clip=clip)
+
+
+def pdf_page_image(page: Any, *, dpi: float, clip: BBox = WHOLE_PAGE) -> Image.Image:
+    """The part of an open PyMuPDF page that lies inside `clip`."""
+    import pymupdf
+
+    x0, y0, x1, y1 = page.rect
+    width, height = x1 - x0, y1 - y0
+    area = pymupdf.Rect(x0 + clip.x0 * width, y0 + clip.y0 * height, x0 + clip.x1 * width, y0 + clip.y1 * height)
+    scale = min(dpi / 72, (MAX_PIXELS / max(1.0, area.width * area.height)) ** 0.5)
+    pixels = page.get_pixmap(matrix=pymupdf.Matrix(scale, scale), clip=area, alpha=False, colorspace=pymupdf.csRGB)
+    return Image.frombytes("RGB", (pixels.width, pixels.height), pixels.samples)
 
 
 def is_image(source: Path) -> bool:
@@ -66,7 +73,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Upright, on white paper, three channels: as a person would see it."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 8, not scale them: a grey scan would come out white
-        image = image.point(lambda value: value / 256).convert("L")
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:  # hidden pixels are mostly black: a line drawing would vanish
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

@@ -17,6 +17,7 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle
 from mmrag.errors import UsageError
 from mmrag.index import IMAGE, TEXT, Index
 from mmrag.models import Encoders
+from mmrag.questions import page_reference
 from mmrag.text import query_tokens, tokens
 from mmrag.types import Chunk, Document, Evidence, LegVote, Region
 
@@ -37,6 +38,7 @@ class Weights:
     chunk_words: float = 1.0
     dense: float = 1.0
     visual: float = 0.3
+    page_number: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Retriever(BaseRetriever):
     def _legs(self, query: str, documents: Sequence[str] | None) -> dict[str, Leg]:
         """What each leg found; a leg that cannot read the question's language is left out, so that it does not vote."""
         index, scope = self._index, _Scope(top_k=DEPTH, documents=documents)
+        numbers, query = page_reference(query)
         found: dict[str, list[tuple[str, float]]] = {"chunk_words": index.match_chunks(query, **scope)}
         if self._encoders.reads(query):
             found["dense"] = index.nearest(TEXT, self._encoders.text.get_query_embedding(query), **scope)
@@ -103,7 +106,10 @@ class Retriever(BaseRetriever):
         # Chroma may hold vectors that the ledger does not show: of a removed document, or of one not yet committed.
         shown = {name: [hit for hit in hits if hit[0] in places] for name, hits in found.items()}
         legs = {name: leg_of_chunks(hits, places) for name, hits in shown.items()}
-        return {"page_words": Leg(dict(index.match_pages(query, **scope)), {}), **legs}
+        legs["page_words"] = Leg(dict(index.match_pages(query, **scope)), {})
+        if numbers:
+            legs["page_number"] = Leg(dict(index.numbered_pages(numbers, documents=documents)), {})
+        return legs
 
     def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
         """Regions of a page by the score of their chunk, then by how many of the question's words they hold."""
@@ -158,7 +164,7 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]
             votes.setdefault(key, {})[name] = LegVote(rank_of[score], weights[name] * score)
         for chunk_id, score in standardise(leg.chunks).items():
             chunks[chunk_id] = chunks.get(chunk_id, 0.0) + weights[name] * score
-    text_legs = [name for name in legs if name != "visual"]
+    text_legs = [name for name in legs if name in ("page_words", "chunk_words", "dense")]
     hits = [
         PageHit(
             key,

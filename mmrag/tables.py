@@ -7,6 +7,7 @@ The text of a table region has one row a line, cells between tabs; `Region.sente
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from mmrag.types import BBox, Region, TextSpan
@@ -33,19 +34,34 @@ def cells(table: Region, row: TextSpan) -> list[Cell]:
 def named_row(table: Region, row: TextSpan) -> str:
     """A row that reads by itself: `label — column: cell; column: cell`, all in the table's own words."""
     label, *rest = cells(table, row)
-    header = [cells(table, h) for h in table.sentences[: table.header_rows]]
     if not rest:
         return label.text
-    named = [f"{name}: {cell.text}" if (name := _column_name(header, cell.box)) else cell.text for cell in rest]
+    header = [cells(table, h) for h in table.sentences[: table.header_rows]]
+    named = [": ".join(filter(None, (" ".join(column_names(header, cell.box)), cell.text))) for cell in rest]
     between = " " if label.text.endswith((":", "：")) else " — "
     return f"{label.text}{between}{'; '.join(named)}"
 
 
-def _column_name(header: Sequence[Sequence[Cell]], box: BBox) -> str:
-    """Header cells above `box`, top to bottom: from each header row the one that overlaps it most along x."""
+def column_names(header: Sequence[Sequence[Cell]], box: BBox) -> list[str]:
+    """From each row above, top to bottom, the cell that stands over `box`; a head centred over two columns names both."""
     names = []
     for row in header:
-        overlap, name = max(((min(c.box.x1, box.x1) - max(c.box.x0, box.x0), c.text) for c in row), default=(0.0, ""))
-        if overlap > 0:
-            names.append(name)
-    return " ".join(names)
+        reaches = _reaches(row)
+        overlaps = [min(x1, box.x1) - max(x0, box.x0) for x0, x1 in reaches]
+        best = max(range(len(row)), key=overlaps.__getitem__)
+        if overlaps[best] > 0:
+            names.append(row[best].text)
+    return names
+
+
+def _reaches(row: Sequence[Cell]) -> list[tuple[float, float]]:
+    """From where to where along x each cell of a head names what stands below it: half-way to its neighbours.
+
+    The last one reaches as far to the right as to the left, the first, which names the labels, no further than its own
+    words; one alone names everything.
+    """
+    if len(row) == 1:
+        return [(0.0, 1.0)]
+    middles = [(a.box.x1 + b.box.x0) / 2 for a, b in pairwise(row)]
+    first, last = row[0].box, row[-1].box
+    return list(pairwise([first.x0, first.x1])) + list(pairwise([*middles, last.x1 + last.x0 - middles[-1]]))

@@ -35,6 +35,7 @@ _CJK_QUESTION_WORDS = re.compile(
 )
 
 # What reports and papers abbreviate and Punkt's newspaper model does not know.
+_BEFORE_FIGURE = re.compile(r"\b(?:nos?|refs?|vol|pp?|ch)\.\s*$", re.IGNORECASE)
 _ABBREVIATIONS = ("e.g", "i.e", "fig", "figs", "tab", "eq", "eqs", "sec", "nos", "approx", "al", "cf", "resp", "ca")
 
 
@@ -83,8 +84,9 @@ def split_sentences(text: str) -> list[str]:
     """Sentences with the white space after them: joined, they are `text` again."""
     if is_mostly_cjk(text):
         return [part for part in _CJK_SENTENCE.findall(text) if part]
-    starts = [start for start, _ in _punkt().span_tokenize(text)] or [0]
-    return [text[start:end] for start, end in pairwise([0, *starts[1:], len(text)])]
+    starts = [start for start, _ in _punkt().span_tokenize(text)][1:]
+    cuts = [start for start in starts if not (text[start].isdigit() and _BEFORE_FIGURE.search(text, 0, start))]
+    return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
 
 
 @lru_cache(maxsize=1)

@@ -67,6 +67,15 @@ class BBox(NamedTuple):
         total = self.area + other.area - shared
         return shared / total if total > 0 else 0.0
 
+    def within(self, clip: BBox) -> BBox:
+        """From fractions of the part `clip` of a page to fractions of the page."""
+        return BBox(
+            clip.x0 + self.x0 * clip.width,
+            clip.y0 + self.y0 * clip.height,
+            clip.x0 + self.x1 * clip.width,
+            clip.y0 + self.y1 * clip.height,
+        )
+
     def to_pixels(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Corners on an image of `width` x `height` pixels, never outside it."""
         return (
@@ -184,7 +193,9 @@ class Page:
     height: float
     regions: tuple[Region, ...] = ()
     text_source: str = "native"
-    """Where the words come from: `native` (the file's text layer), `ocr`, or `none` (a page without words)."""
+    """Where the words come from: `native` (the file's text layer), `ocr`, `mixed`, or `none` (a page without words)."""
+    labels: tuple[str, ...] = ()
+    """Page numbers printed on it; a spread has two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,9 +174,11 @@ def test_a_word_goes_to_the_smallest_box_around_it() -> None:
     assert (picture.text, text.text) == ("Outside.", "Inside.")
 
 
-def test_a_box_without_words_stays_only_as_picture_or_table() -> None:
+def test_a_box_without_words_stays_only_if_it_may_be_a_picture() -> None:
     boxes = [layout(kind, 0.1, 0.1 * i, 0.9, 0.1 * i + 0.05) for i, kind in enumerate(RegionKind)]
-    assert {r.kind for r in regions_of([], *boxes)} == {RegionKind.PICTURE, RegionKind.TABLE}
+    assert [r.kind for r in regions_of([], *boxes)] == [
+        RegionKind.PICTURE
+    ] * 2  # a table without words is a picture too
 
 
 def test_a_region_grows_to_hold_the_words_that_its_box_cuts() -> None:
@@ -224,7 +226,7 @@ def test_each_picture_gets_the_caption_next_to_it() -> None:
 
 
 def test_the_nearer_of_two_captions_wins() -> None:
-    words = printed("Table 1: far", 0.1, 0.24) + printed("Table 2: near", 0.1, 0.605)
+    words = printed("Table 1: far", 0.1, 0.24) + printed("Lamp 12", 0.1, 0.4) + printed("Table 2: near", 0.1, 0.605)
     boxes = [
         layout(RegionKind.CAPTION, 0.1, 0.24, 0.5, 0.255),
         layout(RegionKind.TABLE, 0.1, 0.3, 0.5, 0.6),

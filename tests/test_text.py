@@ -78,7 +78,8 @@ def test_tokens_of_a_token_are_itself(text: str) -> None:
         ("What is the revenue of the company?", ["revenue", "company"]),
         ("lamp, lamp and LAMP", ["lamp"]),
         ("What is it?", ["what", "is", "it"]),  # nothing else is left
-        ("什么是人工", ["什么", "么是", "是人", "人工"]),
+        ("什么是人工", ["人工"]),
+        ("是什么？", ["是什", "什么"]),  # nothing else is left
         ("?", []),
     ],
 )
@@ -98,6 +99,7 @@ def sentences(text: str) -> list[str]:
         ["Lamps (e.g. red ones) burn, i.e. they glow.", "So it is."],
         ["Miller et al. 2020 agree.", "Others, cf. Smith, do not."],
         ["It cost 3.5 million in No. 7, approx. half.", "Then it fell."],
+        ["The answer is no.", "We left."],
         ["Dr. Smith came to the U.S. in May.", "She stayed."],
         ["灯是红的。", "门是蓝的！", "是吗？"],
         ["他说：“灯是红的。”", "门是蓝的；", "完了"],

@@ -1,0 +1,60 @@
+"""What a question says about where to look: page numbers. Pure logic on text, English and Chinese."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_CARDINALS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_VALUES = {word: i for words in (_CARDINALS, _ORDINALS, "一二三四五六七八九十") for i, word in enumerate(words, 1)}
+
+_NUMBER = rf"(?:\d{{1,4}}|{'|'.join(_CARDINALS)}|[一二三四五六七八九十])"
+_BETWEEN = r"\s*(?:,|、|，|and|&|to|-|–|和|与|至|到)\s*(?:(?:and|pages?|第)\s*)*"
+_LIST = rf"{_NUMBER}(?:{_BETWEEN}{_NUMBER})*"
+_RANGE = re.compile(rf"({_NUMBER})\s*(?:to|-|–|至|到)\s*(?:(?:pages?|第)\s*)?({_NUMBER})", re.IGNORECASE)
+_MAX_RANGE = 50
+
+_FIXED = (
+    (re.compile(r"\b(?:second[ -](?:to[ -])?last|penultimate)(?:\s+(?:page|slide))?\b|倒数第二页", re.IGNORECASE), -2),
+    (re.compile(r"\blast\s+(?:page|slide)\b|最后一页", re.IGNORECASE), -1),
+    (re.compile(r"\bcover(?:\s+page)?\b|\bfront\s+page\b|封面|首页", re.IGNORECASE), 1),
+)
+_LISTED = (
+    re.compile(rf"\b(?:pages?|slides?|pp\.)\s+(?:number\s+|no\.\s*)?({_LIST})\b", re.IGNORECASE),
+    re.compile(rf"\b({'|'.join(_ORDINALS)})\s+(?:page|slide)\b", re.IGNORECASE),
+    re.compile(rf"第\s*({_LIST})\s*页"),
+)
+
+
+class PageReference(NamedTuple):
+    """Pages that a question names (negative ones count from the end), and the question without them."""
+
+    numbers: tuple[int, ...]
+    rest: str
+
+
+def page_reference(question: str) -> PageReference:
+    numbers: dict[int, None] = {}
+    rest = question
+    for pattern, number in _FIXED:
+        if pattern.search(rest):
+            numbers[number] = None
+            rest = pattern.sub(" ", rest)
+    for pattern in _LISTED:
+        for match in pattern.finditer(rest):
+            numbers.update(dict.fromkeys(_numbers(match[1])))
+        rest = pattern.sub(" ", rest)
+    return PageReference(tuple(n for n in numbers if n != 0), " ".join(rest.split()) or question)
+
+
+def _numbers(text: str) -> list[int]:
+    """`15 and 16`, `3-5` (a range, when it rises) or `two` as numbers."""
+    for first, last in ((_value(m[1]), _value(m[2])) for m in _RANGE.finditer(text)):
+        if first < last <= first + _MAX_RANGE:
+            return list(range(first, last + 1))
+    return [_value(word) for word in re.findall(rf"{_NUMBER}|{'|'.join(_ORDINALS)}", text, re.IGNORECASE)]
+
+
+def _value(word: str) -> int:
+    return int(word) if word.isdigit() else _VALUES[word.lower()]
