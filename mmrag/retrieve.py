@@ -34,11 +34,11 @@ DEPTH = 300
 class Weights:
     """How much each leg's standardised score counts. Where they come from: eval/LOG.md."""
 
-    page_words: float = 1.0
+    page_words: float = 1.5
     chunk_words: float = 1.0
     dense: float = 1.0
     visual: float = 0.3
-    page_number: float = 1.5
+    page_number: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def named_row(table: Region, row: TextSpan) -> str:
 
 
 def column_names(header: Sequence[Sequence[Cell]], box: BBox) -> list[str]:
-    """From each row above, top to bottom, the cell that stands over `box`; a head centred over two columns names both."""
+    """From each row above, from top to bottom, the cell that stands over `box`; a centred head names both columns."""
     names = []
     for row in header:
         reaches = _reaches(row)
