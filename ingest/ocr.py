@@ -30,18 +30,33 @@ def read_lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[Placed
 
     `image` shows the part `clip` of a page; boxes are fractions of the whole page.
     """
-    result = _engine()(
-        np.asarray(image)[:, :, ::-1], text_score=MIN_CONFIDENCE
-    )  # (h, w, 3), blue first as OpenCV has it
+    pixels = np.asarray(image)  # (h, w, 3)
+    result = _engine()(pixels[:, :, ::-1], text_score=MIN_CONFIDENCE)  # blue first, as OpenCV has it
     if result.boxes is None or result.txts is None:
         return [], []
+    grey = np.asarray(image.convert("L"), dtype=np.int16)  # (h, w)
     lines = [
-        (text.strip(), BBox.from_size((*corners.min(axis=0), *corners.max(axis=0)), *image.size).within(clip))
+        (text.strip(), BBox.from_size(_trimmed(corners, grey), *image.size).within(clip))
         for corners, text in zip(result.boxes, result.txts, strict=True)  # corners: (4, 2) pixels
         if text.strip()
     ]
     words = _with_margins(lines)
     return words, [LayoutBox(box, RegionKind.TABLE) for box in _grids(words)]
+
+
+def _trimmed(corners: np.ndarray, grey: np.ndarray) -> tuple[float, float, float, float]:
+    """The upright box of a detected line, drawn in to its ink: the detector leaves a margin of half the type size."""
+    (x0, y0), (x1, y1) = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
+    x0, y0 = max(0, x0), max(0, y0)
+    part = grey[y0:y1, x0:x1]
+    if part.size == 0:
+        return float(x0), float(y0), float(x1), float(y1)
+    distance = np.abs(part - np.median(part))  # the background is what most pixels show, paper or a coloured bar
+    ink = distance > 0.4 * distance.max()
+    columns, rows = np.flatnonzero(ink.any(axis=0)), np.flatnonzero(ink.any(axis=1))
+    if columns.size == 0 or rows.size == 0:
+        return float(x0), float(y0), float(x1), float(y1)
+    return float(x0 + columns[0]), float(y0 + rows[0]), float(x0 + columns[-1] + 1), float(y0 + rows[-1] + 1)
 
 
 def _grids(lines: list[PlacedWord]) -> list[BBox]:

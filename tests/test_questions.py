@@ -1,0 +1,42 @@
+"""Page numbers that a question names, in English and Chinese."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmrag.questions import page_reference
+
+
+@pytest.mark.parametrize(
+    ("question", "numbers", "rest"),
+    [
+        ("What is on page 5?", (5,), "What is on ?"),
+        ("the sum on the page 15 and page 16", (15, 16), "the sum on the"),
+        ("pages 3-5 of the report", (3, 4, 5), "of the report"),
+        ("pages 3, 7 and 9", (3, 7, 9), "pages 3, 7 and 9"),
+        ("across the top of page two", (2,), "across the top of"),
+        ("the third slide", (3,), "the"),
+        ("the first page of the document", (1,), "the of the document"),
+        ("How many people are on the cover?", (1,), "How many people are on the ?"),
+        ("the last page", (-1,), "the"),
+        ("the second last page", (-2,), "the"),
+        ("第3页的标题", (3,), "的标题"),
+        ("第十页", (10,), "第十页"),
+        ("封面上有什么", (1,), "上有什么"),
+        ("How many pages are there?", (), "How many pages are there?"),
+        ("revenue in 2024", (), "revenue in 2024"),
+    ],
+)
+def test_page_references(question: str, numbers: tuple[int, ...], rest: str) -> None:
+    found = page_reference(question)
+    assert found.numbers == numbers
+    assert found.rest == rest
+
+
+@given(st.text())
+def test_any_text_keeps_a_question(text: str) -> None:
+    found = page_reference(text)
+    assert 0 not in found.numbers
+    assert found.rest or not text.strip()
