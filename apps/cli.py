@@ -7,6 +7,7 @@ are imported inside the commands that need them, so that `--help` is immediate.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -27,9 +28,11 @@ from apps.terminal import (
     print_line,
     print_note,
     print_report,
+    print_retrieval,
     print_table,
     show_progress,
 )
+from mmrag import __version__
 from mmrag.errors import MmragError, UsageError
 
 if TYPE_CHECKING:
@@ -281,15 +284,21 @@ app.add_typer(evals, name="eval")
 @evals.command()
 def retrieval(
     data: Annotated[Path, typer.Option(help="Folder with pdf/ and questions.jsonl.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the JSON file and the plot.")] = Path(
+        "runs"
+    ),
     store: Store = None,
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score the ranking of pages: nDCG@5, hit@1, recall@10, MRR. Ingests into the store what it lacks of pdf/."""
+    """Score the ranking of pages and regions, with intervals, an ablation and latency.
+
+    Ingests into the store what it lacks of pdf/. Prints a table, writes a JSON file and a plot.
+    """
     with _errors(debug):
-        from eval.retrieval import evaluate_retrieval, load_questions
+        from eval.retrieval import evaluate_retrieval, load_questions, plot_ablation
         from ingest.pipeline import ingest_files
         from mmrag.index import Index
         from mmrag.models import load_encoders
@@ -299,18 +308,37 @@ def retrieval(
         with Index.open(settings.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
             ingest_files(index, [data / "pdf"], load_encoders(settings), on_progress=on_progress)
         with _open(settings) as rag:
-            scores = {
-                scope: evaluate_retrieval(rag, questions, within_document=scope == "within the document")
-                for scope in ("whole collection", "within the document")
-            }
+            report = evaluate_retrieval(rag, questions)
+            made_by = {"mmrag": __version__, "text": rag.encoders.text_identity, "image": rag.encoders.image_identity}
+        output.mkdir(parents=True, exist_ok=True)
+        result = {"made_by": made_by, "profile": settings.profile, **report.to_json()}
+        (output / "retrieval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+        plot_ablation(report, output / "retrieval.png")
         if as_json:
-            print_json({"questions": len(questions), **scores})
+            print_json(result)
+        else:
+            print_retrieval(report)
+            print_line(f"Written to {output}/retrieval.json and retrieval.png")
+
+
+@evals.command()
+def page_facts(
+    data: Annotated[Path, typer.Option(help="Folder with page_facts.jsonl and ocr_pages/.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check published facts of single pages: text present or absent, reading order, table cells."""
+    with _errors(debug):
+        from eval.page_facts import check_page_facts
+
+        results = check_page_facts(data)
+        if as_json:
+            print_json([result._asdict() for result in results])
             return
-        names = list(scores["whole collection"])
-        print_table(
-            (f"{len(questions)} questions", *(f"{name}>" for name in names)),
-            ((scope, *(f"{values[name]:.3f}" for name in names)) for scope, values in scores.items()),
-        )
+        kinds = dict.fromkeys(result.type for result in results)
+        held = {kind: [r.holds for r in results if r.type == kind] for kind in kinds}
+        print_table(("fact", "hold>", "of>"), ((kind, str(sum(h)), str(len(h))) for kind, h in held.items()))
+        print_line(f"Fail: {', '.join(result.id for result in results if not result.holds) or 'none'}")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from mmrag.settings import PROFILES, Settings
 _EXTRAS = {
     "full": ("torch", "torchvision", "transformers", "sentence_transformers", "qwen_vl_utils"),
     "app": ("streamlit",),
-    "eval": ("ir_measures", "rapidfuzz"),
+    "eval": ("ir_measures", "matplotlib", "rapidfuzz"),
 }
 _CORE = ("chromadb", "fastembed", "llama-index-core", "pymupdf", "rapidocr")
 

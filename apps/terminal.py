@@ -18,6 +18,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from apps.doctor import Finding
+    from eval.retrieval import RetrievalReport
     from ingest.pipeline import Progress, Report
     from mmrag.types import Answer, Evidence
 
@@ -105,6 +106,25 @@ def print_report(report: Report, store: Path) -> None:
     counts = ", ".join(f"{report.count(o)} {o}" for o in dict.fromkeys(r.outcome for r in report.results))
     speed = f" ({report.pages_read / report.seconds:.1f} pages/s)" if report.pages_read else ""
     print_line(f"{counts or 'nothing found'} in {report.seconds:.1f} s{speed}; store: {store}")
+
+
+def print_retrieval(report: RetrievalReport) -> None:
+    rows = {
+        **report.scopes,
+        **{f"evidence or language: {name}": scores for name, scores in report.groups.items()},
+        **report.ablation,
+    }
+    metrics = list(report.scopes["whole collection"])
+    print_table(
+        ("", "questions>", f"{metrics[0]} [95 %]>", *(f"{name}>" for name in metrics[1:])),
+        (
+            (name, str(s[metrics[0]].count), str(s[metrics[0]]), *(f"{s[metric].mean:.3f}" for metric in metrics[1:]))
+            for name, s in rows.items()
+        ),
+    )
+    if report.region_hit:
+        print_line(f"Best region of the right page overlaps the published box: {report.region_hit}")
+    print_line(", ".join(f"{name} {1000 * value:.0f} ms" for name, value in report.latency.items()) + " a query")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -1,74 +1,175 @@
-"""How well pages are found: published questions with gold pages against the ranking of a store.
+"""How well pages and regions are found: published questions with gold pages and boxes against the ranking of a store.
 
-Scores are trec_eval's, by ir_measures. Knows the format of a data folder (`pdf/`, `questions.jsonl`); fits nothing.
+Page scores are trec_eval's, by ir_measures. Knows the format of a data folder (`pdf/`, `questions.jsonl`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mmrag.engine import Rag
 from mmrag.errors import UsageError, require
-from mmrag.retrieve import PageKey
+from mmrag.retrieve import Leg, PageKey, Weights, fuse
+from mmrag.text import is_mostly_cjk
+from mmrag.types import BBox
 
 DEPTH = 50
 """Pages that are ranked for each question: enough for every cut-off that is reported."""
+WHOLE_PAGE_AREA = 0.9
+"""A published box of this share of the page or more says nothing about where on the page the answer stands."""
+_RESAMPLES = 2000
+
+
+class GoldRegion(NamedTuple):
+    page: int
+    box: BBox
 
 
 class Question(NamedTuple):
-    """An answerable question with the pages that answer it (1-based; each alone is enough to count as found)."""
+    """An answerable question with the pages that answer it (1-based) and the published boxes on them."""
 
     id: str
     text: str
     document: str
     pages: tuple[int, ...]
+    evidence: tuple[str, ...]
+    regions: tuple[GoldRegion, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What the results are split by."""
+        return (*(self.evidence or ("unspecified",)), "Chinese" if is_mostly_cjk(self.text) else "English")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A mean over questions with its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalReport:
+    """Scores by metric name, for each scope, group of questions and choice of legs; latency in seconds."""
+
+    questions: int
+    scopes: dict[str, dict[str, Score]]
+    groups: dict[str, dict[str, Score]]
+    ablation: dict[str, dict[str, Score]]
+    region_hit: Score | None
+    latency: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 def load_questions(data: Path) -> list[Question]:
-    """The answerable questions of `questions.jsonl`, whose page numbers are 0-based."""
+    """The answerable questions of `questions.jsonl`, whose page numbers are 0-based and whose boxes are in points."""
     path = data / "questions.jsonl"
     if not path.is_file():
         raise UsageError(f"There is no questions.jsonl in {data}: name a data folder with pdf/ and questions.jsonl.")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [
-        Question(row["id"], row["question"], row["doc"], tuple(page + 1 for page in row["gold_pages"]))
+        Question(
+            row["id"],
+            row["question"],
+            row["doc"],
+            tuple(page + 1 for page in row["gold_pages"]),
+            tuple(row.get("evidence_type", ())),
+            tuple(
+                GoldRegion(r["page"] + 1, BBox.from_size(r["bbox"], *r["page_size"])) for r in row.get("regions", ())
+            ),
+        )
         for row in rows
         if row["answerable"] and row["gold_pages"]
     ]
 
 
-def evaluate_retrieval(rag: Rag, questions: Sequence[Question], *, within_document: bool = False) -> dict[str, float]:
-    """Mean nDCG@5, hit@1, recall@10 and MRR over pages, in the whole collection or within the question's document."""
+def evaluate_retrieval(
+    rag: Rag, questions: Sequence[Question], *, on_progress: Callable[[int], None] = lambda done: None
+) -> RetrievalReport:
+    """Rank pages in the whole collection and within the question's document; `on_progress` hears how many are done."""
     ids = {document.name: document.id for document in rag.index.documents()}
-    missing = {question.document for question in questions} - set(ids)
-    if missing:
+    if missing := {question.document for question in questions} - set(ids):
         raise UsageError(f"The store lacks {len(missing)} of the documents, such as {min(missing)}: ingest them.")
-    runs = {
-        question.id: [
-            hit.key
-            for hit in rag.retriever.rank_pages(
-                question.text, documents=[question.document] if within_document else None
-            )[:DEPTH]
-        ]
-        for question in questions
-    }
     gold = {q.id: [(ids[q.document], page) for page in q.pages] for q in questions}
-    return score_rankings(runs, gold)
+    legs: dict[str, dict[str, Leg]] = {}
+    inside: dict[str, dict[str, Leg]] = {}
+    seconds, found = [], []
+    for done, question in enumerate(questions, start=1):
+        started = perf_counter()
+        legs[question.id] = rag.retriever.legs(question.text)
+        fuse(legs[question.id], asdict(Weights()))
+        seconds.append(perf_counter() - started)
+        inside[question.id] = rag.retriever.legs(question.text, documents=[question.document])
+        if boxes := [r for r in question.regions if r.box.area < WHOLE_PAGE_AREA]:
+            found.append(_finds_region(rag, question, boxes))
+        on_progress(done)
+
+    def scores(of: Mapping[str, Mapping[str, Leg]], weights: Weights) -> dict[str, dict[str, float]]:
+        return score_rankings(
+            {q: [hit.key for hit in fuse(leg, asdict(weights))[:DEPTH]] for q, leg in of.items()}, gold
+        )
+
+    whole = scores(legs, Weights())
+    return RetrievalReport(
+        questions=len(questions),
+        scopes={"whole collection": _summary(whole), "within the document": _summary(scores(inside, Weights()))},
+        groups={
+            group: _summary(_only(whole, {q.id for q in questions if group in q.groups}))
+            for group in sorted({group for q in questions for group in q.groups})
+        },
+        ablation={name: _summary(scores(legs, weights)) for name, weights in _ablations(Weights())},
+        region_hit=_score(found) if found else None,
+        latency={f"p{p}": float(np.percentile(seconds, p)) for p in (50, 95)},
+    )
+
+
+def _ablations(weights: Weights) -> Iterator[tuple[str, Weights]]:
+    """Each leg alone, and all but each."""
+    names = [field.name for field in fields(weights)]
+    for name in names:
+        yield f"only {name}", replace(weights, **{other: 0.0 for other in names if other != name})
+    for name in names:
+        yield f"without {name}", replace(weights, **{name: 0.0})
+
+
+def _finds_region(rag: Rag, question: Question, gold: Sequence[GoldRegion]) -> float:
+    """Whether the best region of the best-ranked gold page overlaps a gold box (IoU 0.3, or its centre inside)."""
+    pages = {region.page for region in gold}
+    ranked = rag.retriever.search(question.text, documents=[question.document], top_k=10_000)
+    best = next((evidence for evidence in ranked if evidence.page in pages), None)
+    if best is None:
+        return 0.0
+    box = best.region.box
+    return float(any(r.page == best.page and (box.iou(r.box) >= 0.3 or box.contains(r.box.center)) for r in gold))
 
 
 def score_rankings(
     rankings: Mapping[str, Sequence[PageKey]], gold: Mapping[str, Sequence[PageKey]]
-) -> dict[str, float]:
-    """Metrics by name. A question without any hit counts as zero."""
+) -> dict[str, dict[str, float]]:
+    """Values by metric and question. A question without any hit counts as zero."""
     measures = require("ir_measures", extra="eval")
     names = {
         "ndcg_at_5": measures.nDCG @ 5,
         "hit_at_1": measures.Success @ 1,
+        "recall_at_5": measures.R @ 5,
         "recall_at_10": measures.R @ 10,
         "mrr": measures.RR,
+        "map": measures.AP,
     }
     qrels = [measures.Qrel(question, _name(key), 1) for question, keys in gold.items() for key in keys]
     run = [
@@ -76,9 +177,46 @@ def score_rankings(
         for question, keys in rankings.items()
         for rank, key in enumerate(keys)
     ]
-    found: dict[Any, float] = measures.calc_aggregate(list(names.values()), qrels, run)
-    return {name: found[measure] for name, measure in names.items()}
+    values = {name: dict.fromkeys(gold, 0.0) for name in names}
+    of_measure = {measure: name for name, measure in names.items()}
+    for metric in measures.iter_calc(list(names.values()), qrels, run):
+        values[of_measure[metric.measure]][metric.query_id] = metric.value
+    return values
+
+
+def _only(values: Mapping[str, Mapping[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:
+    return {name: {q: value for q, value in by_id.items() if q in ids} for name, by_id in values.items()}
+
+
+def _summary(values: Mapping[str, Mapping[str, float]]) -> dict[str, Score]:
+    return {name: _score(list(by_id.values())) for name, by_id in values.items()}
+
+
+def _score(values: Sequence[float]) -> Score:
+    sample = np.asarray(values, dtype=float)
+    draws = np.random.default_rng(0).choice(sample, (_RESAMPLES, len(sample))).mean(axis=1)  # (resamples,)
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return Score(float(sample.mean()), float(low), float(high), len(sample))
 
 
 def _name(key: PageKey) -> str:
     return f"{key[0]}-p{key[1]}"
+
+
+def plot_ablation(report: RetrievalReport, target: Path) -> None:
+    """nDCG@5 of all legs, of each alone and of all but each, with intervals, as a PNG."""
+    require("matplotlib", extra="eval")
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    rows = {"all legs": report.scopes["whole collection"], **report.ablation}
+    scores = [values["ndcg_at_5"] for values in rows.values()][::-1]
+    figure = Figure(figsize=(8, 0.45 * len(rows) + 1), layout="constrained")
+    axes = figure.add_subplot()
+    means = [score.mean for score in scores]
+    errors = np.array([(score.mean - score.low, score.high - score.mean) for score in scores]).T  # (2, n)
+    colours = ["#009E73" if name == "all legs" else "#0072B2" for name in rows][::-1]
+    axes.barh(list(rows)[::-1], means, xerr=np.clip(errors, 0, None), color=colours, ecolor="#444444", capsize=2)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(f"nDCG@5 by page, whole collection, {report.questions} questions, 95 % bootstrap interval")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(target, dpi=150)

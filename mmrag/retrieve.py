@@ -7,7 +7,7 @@ found before they are added. Knows the index and the encoders; knows no generato
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from statistics import pstdev
 from typing import TypedDict, TypeVar
 
@@ -19,13 +19,15 @@ from mmrag.index import IMAGE, TEXT, Index
 from mmrag.models import Encoders
 from mmrag.questions import page_reference
 from mmrag.text import query_tokens, tokens
-from mmrag.types import Chunk, Document, Evidence, LegVote, Region
+from mmrag.types import Chunk, Document, Evidence, LegVote, Region, RegionKind
 
 _Key = TypeVar("_Key")
 
 PageKey = tuple[str, int]
 """(document id, 1-based page)"""
 
+# Kinds of regions that point at others: whoever looks for what they say wants to see what they name.
+_POINTERS = (RegionKind.CAPTION, RegionKind.SECTION_HEADER)
 DEPTH = 300
 """How many hits each leg gives to the fusion."""
 
@@ -89,13 +91,12 @@ class Retriever(BaseRetriever):
 
     def rank_pages(self, query: str, *, documents: Sequence[str] | None = None) -> list[PageHit]:
         """Every page that a leg found, by fused score."""
-        check_question(query)
-        legs = self._legs(query, resolve_documents(self._index, documents))
-        return fuse(legs, {f.name: getattr(self._weights, f.name) for f in fields(self._weights)})
+        return fuse(self.legs(query, documents=documents), asdict(self._weights))
 
-    def _legs(self, query: str, documents: Sequence[str] | None) -> dict[str, Leg]:
+    def legs(self, query: str, *, documents: Sequence[str] | None = None) -> dict[str, Leg]:
         """What each leg found; a leg that cannot read the question's language is left out, so that it does not vote."""
-        index, scope = self._index, _Scope(top_k=DEPTH, documents=documents)
+        check_question(query)
+        index, scope = self._index, _Scope(top_k=DEPTH, documents=resolve_documents(self._index, documents))
         numbers, query = page_reference(query)
         found: dict[str, list[tuple[str, float]]] = {"chunk_words": index.match_chunks(query, **scope)}
         if self._encoders.reads(query):
@@ -108,27 +109,43 @@ class Retriever(BaseRetriever):
         legs = {name: leg_of_chunks(hits, places) for name, hits in shown.items()}
         legs["page_words"] = Leg(dict(index.match_pages(query, **scope)), {})
         if numbers:
-            legs["page_number"] = Leg(dict(index.numbered_pages(numbers, documents=documents)), {})
+            legs["page_number"] = Leg(dict(index.numbered_pages(numbers, documents=scope["documents"])), {})
         return legs
 
     def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
         """Regions of a page by the score of their chunk, then by how many of the question's words they hold."""
         wanted = set(query_tokens(query))
         chunks = self._index.chunks_of([hit.key])
-        regions = self._index.regions([span.region_id for chunk in chunks for span in chunk.spans])
         ranked: dict[str, tuple[tuple[float, int], Chunk]] = {}
         for chunk in chunks:
+            score = hit.chunks.get(chunk.id, 0.0)
             for span in chunk.spans:
-                words = len(wanted.intersection(tokens(chunk.text[span.start : span.end])))
-                rank = (hit.chunks.get(chunk.id, 0.0), words)
+                rank = (score, len(wanted.intersection(tokens(chunk.text[span.start : span.end]))))
                 if span.region_id not in ranked or rank > ranked[span.region_id][0]:
                     ranked[span.region_id] = (rank, chunk)
-        best = sorted(ranked, key=lambda region_id: ranked[region_id][0], reverse=True)[:count]
-        return [(ranked[region_id][1], regions[region_id]) for region_id in best]
+        best = sorted(ranked, key=lambda region_id: ranked[region_id][0], reverse=True)
+        regions = self._index.regions(best)
+        if any(regions[region_id].kind in _POINTERS for region_id in best[:count]):
+            page = self._index.page(*hit.key)
+            named = {i: _named_by(regions[i], page.regions if page else ()) for i in best}
+            regions |= {region.id: region for region in named.values()}
+            ranked |= {named[i].id: ranked.get(named[i].id, ranked[i]) for i in best}
+            best = list(dict.fromkeys(named[i].id for i in best))
+        return [(ranked[region_id][1], regions[region_id]) for region_id in best[:count]]
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         found = self.search(query_bundle.query_str, top_k=self._top_k, documents=self._documents)
         return [NodeWithScore(node=to_node(evidence), score=evidence.score) for evidence in found]
+
+
+def _named_by(region: Region, page: Sequence[Region]) -> Region:
+    """What a caption or section title speaks of: its table or picture, the region after it; any other region itself."""
+    if region.kind is RegionKind.CAPTION:
+        return next((other for other in page if other.caption_id == region.id), region)
+    if region.kind is RegionKind.SECTION_HEADER:
+        below = page[1 + [other.id for other in page].index(region.id) :]
+        return next((o for o in below if not o.kind.is_furniture and o.kind is not region.kind), region)
+    return region
 
 
 class _Scope(TypedDict):
@@ -155,6 +172,7 @@ def leg_of_chunks(hits: Sequence[tuple[str, float]], places: Mapping[str, PageKe
 
 def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]:
     """Weighted sum of standardised scores, best first; a leg gives nothing to what it did not find."""
+    legs = {name: leg for name, leg in legs.items() if weights[name]}
     votes: dict[PageKey, dict[str, LegVote]] = {}
     chunks: dict[str, float] = {}
     for name, leg in legs.items():

@@ -6,28 +6,57 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmrag.errors import UsageError
 
 pytest.importorskip("ir_measures")
 
-from eval.retrieval import evaluate_retrieval, load_questions, score_rankings
+import mmrag
+from apps.demo_documents import BRIEF, PAPER, QUESTIONS
+from eval.retrieval import (
+    GoldRegion,
+    Question,
+    evaluate_retrieval,
+    load_questions,
+    plot_ablation,
+    score_rankings,
+)
+from mmrag.types import BBox
 
 
 def test_metrics_agree_with_a_calculation_by_hand() -> None:
     gold = {"q1": [("a", 1)], "q2": [("a", 2), ("b", 1)]}
     rankings = {"q1": [("b", 9), ("a", 1)], "q2": [("a", 2), ("c", 1), ("b", 1)]}
     scores = score_rankings(rankings, gold)
-    # q1: 1/log2(3) = 0.6309; q2: (1 + 1/log2(4)) / (1 + 1/log2(3)) = 0.9197
-    assert scores["ndcg_at_5"] == pytest.approx((0.63093 + 0.91972) / 2, abs=1e-4)
-    assert scores["hit_at_1"] == 0.5
-    assert scores["recall_at_10"] == 1.0
-    assert scores["mrr"] == 0.75
+    assert scores["ndcg_at_5"] == pytest.approx({"q1": 0.63093, "q2": 0.91972}, abs=1e-4)  # 1/log2(3); 1.5 / 1.63093
+    assert scores["hit_at_1"] == {"q1": 0.0, "q2": 1.0}
+    assert scores["recall_at_10"] == {"q1": 1.0, "q2": 1.0}
+    assert scores["mrr"] == {"q1": 0.5, "q2": 1.0}
 
 
 def test_a_question_without_hits_counts_as_zero() -> None:
     scores = score_rankings({"q1": [("a", 1)], "q2": []}, {"q1": [("a", 1)], "q2": [("a", 2)]})
-    assert scores["hit_at_1"] == 0.5
+    assert scores["hit_at_1"] == {"q1": 1.0, "q2": 0.0}
+
+
+def test_the_demo_collection_is_measured_from_legs_to_plot(demo_store: Path, tmp_path: Path) -> None:
+    left_column = GoldRegion(2, BBox(0.1, 0.1, 0.5, 0.2))
+    questions = [
+        Question("q1", QUESTIONS[1].text, PAPER, (2,), ("text",), (left_column,)),
+        Question("q2", QUESTIONS[3].text, BRIEF, (1,), (), ()),
+    ]
+    with mmrag.open(demo_store) as rag:
+        report = evaluate_retrieval(rag, questions)
+    assert report.scopes["whole collection"]["hit_at_1"].mean == 1.0
+    assert set(report.groups) == {"text", "unspecified", "English", "Chinese"}
+    assert report.ablation["only dense"]["hit_at_1"].mean == 0.5  # the bundled encoder reads no Chinese
+    assert report.region_hit is not None
+    assert report.region_hit.mean == 1.0
+    assert report.latency["p50"] <= report.latency["p95"]
+    json.dumps(report.to_json())
+    plot_ablation(report, tmp_path / "plot.png")
+    assert Image.open(tmp_path / "plot.png").width > 800
 
 
 def test_page_numbers_become_1_based(tmp_path: Path) -> None:
@@ -45,7 +74,6 @@ def test_a_folder_without_questions_is_a_usage_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_pages_of_real_documents_are_found(shared_data: Path, tmp_path: Path) -> None:
-    import mmrag
     from ingest.pipeline import Outcome, ingest_into
 
     report = ingest_into(tmp_path / "store", [shared_data / "documents" / "pdf"])
@@ -53,7 +81,10 @@ def test_pages_of_real_documents_are_found(shared_data: Path, tmp_path: Path) ->
     again = ingest_into(tmp_path / "store", [shared_data / "documents" / "pdf"])
     assert again.count(Outcome.UNCHANGED) == 24
 
-    rag = mmrag.open(tmp_path / "store")
-    scores = evaluate_retrieval(rag, load_questions(shared_data / "documents"))
-    print(scores)
-    assert scores["ndcg_at_5"] >= 0.64  # measured 0.667; the standard error over 122 questions is 0.035
+    with mmrag.open(tmp_path / "store") as rag:
+        measured = evaluate_retrieval(rag, load_questions(shared_data / "documents"))
+    whole, inside = (measured.scopes[scope] for scope in ("whole collection", "within the document"))
+    print(measured.to_json())
+    # Measured 0.727 and 0.781; the 95 % interval over 122 questions is 0.07 wide on either side.
+    assert whole["ndcg_at_5"].mean >= 0.70
+    assert inside["ndcg_at_5"].mean >= 0.75
