@@ -56,7 +56,8 @@ def test_the_demo_collection_is_measured_from_legs_to_plot(demo_store: Path, tmp
     assert report.latency["p50"] <= report.latency["p95"]
     json.dumps(report.to_json())
     plot_ablation(report, tmp_path / "plot.png")
-    assert Image.open(tmp_path / "plot.png").width > 800
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.width > 800
 
 
 def test_page_numbers_become_1_based(tmp_path: Path) -> None:

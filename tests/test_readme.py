@@ -51,7 +51,8 @@ def test_the_readmes_library_example_runs(workplace: Path) -> None:
     indented = code.replace("\n", "\n    ")
     (workplace / "example.py").write_text(f'if __name__ == "__main__":\n    {indented}', encoding="utf-8")
     subprocess.run([sys.executable, "example.py"], cwd=workplace, env={"PYTHONPATH": str(ROOT)}, check=True)
-    assert Image.open(workplace / "cited-page.png").width > 500
+    with Image.open(workplace / "cited-page.png") as page:
+        assert page.width > 500
 
 
 def test_the_readme_has_two_commands_for_a_fresh_machine() -> None:
