@@ -113,12 +113,15 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
         for *box, text, block, _, _ in page.get_text("words", flags=_WORD_FLAGS)
         if text.strip()
     ]
-    words = [] if is_garbage(native) or is_old_ocr(page) else without_doubles(native)
+    layer = [] if is_garbage(native) else without_doubles(native)
+    words = [] if is_old_ocr(page) else layer
     boxes = _layout(page, visible)
     unread = unread_areas(page, words, visible) if words else [WHOLE_PAGE]
     source = "native"
     if unread:
         words, boxes, source = _with_ocr(page, words, boxes, unread)
+    if layer and not words:  # our OCR sees less than the one before it
+        words, source = layer, "native"
     regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=height / width if width else 1.0)
     return Page(number, width, height, regions, source, page_labels(regions))
 

@@ -79,6 +79,15 @@ def test_an_invisible_layer_over_a_scan_is_read_anew(tmp_path: Path) -> None:
     assert words_of(found) == "LIGHTHOUSE"
 
 
+def test_an_invisible_layer_stays_where_nothing_else_can_be_read(tmp_path: Path) -> None:
+    document = pymupdf.open()
+    page = document.new_page(width=450, height=150)
+    page.insert_image(page.rect, stream=picture_of(""))
+    page.insert_text((30, 80), "LIGHTHOUSE", fontsize=30, render_mode=3)
+    found = read(document, tmp_path / "a.pdf")
+    assert (found.text_source, words_of(found)) == ("native", "LIGHTHOUSE")
+
+
 def word(text: str, x: float = 0.1) -> PlacedWord:
     return PlacedWord(text, BBox(x, 0.1, x + 0.1, 0.12), 0)
 
