@@ -20,7 +20,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, demo_documents: Path) -> Path:
+def desk(tmp_path: Path, demo_documents: Path) -> Path:
     """A folder with the files that the README's examples name."""
     reports, scans = tmp_path / "reports", tmp_path / "scans"
     shutil.copytree(demo_documents, reports)
@@ -40,18 +40,18 @@ def bash(script: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_readmes_own_documents_block_runs(workplace: Path) -> None:
-    bash(blocks(ROOT / "README.md", "sh")[2], workplace)
-    assert "img" in (workplace / "answer.html").read_text(encoding="utf-8")
+def test_the_readmes_own_documents_block_runs(desk: Path) -> None:
+    bash(blocks(ROOT / "README.md", "sh")[2], desk)
+    assert "img" in (desk / "answer.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_the_readmes_library_example_runs(workplace: Path) -> None:
+def test_the_readmes_library_example_runs(desk: Path) -> None:
     (code,) = blocks(ROOT / "README.md", "python")
     indented = code.replace("\n", "\n    ")
-    (workplace / "example.py").write_text(f'if __name__ == "__main__":\n    {indented}', encoding="utf-8")
-    subprocess.run([sys.executable, "example.py"], cwd=workplace, env={"PYTHONPATH": str(ROOT)}, check=True)
-    with Image.open(workplace / "cited-page.png") as page:
+    (desk / "example.py").write_text(f'if __name__ == "__main__":\n    {indented}', encoding="utf-8")
+    subprocess.run([sys.executable, "example.py"], cwd=desk, env={"PYTHONPATH": str(ROOT)}, check=True)
+    with Image.open(desk / "cited-page.png") as page:
         assert page.width > 500
 
 
