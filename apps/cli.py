@@ -300,14 +300,13 @@ def retrieval(
     with _errors(debug):
         from eval.retrieval import evaluate_retrieval, load_questions, plot_ablation
         from ingest.pipeline import ingest_files
-        from mmrag.index import Index
-        from mmrag.models import load_encoders
+        from mmrag.engine import open_rag
 
         settings = _settings(store, profile, image_encoder)
         questions = load_questions(data)
-        with Index.open(settings.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
-            ingest_files(index, [data / "pdf"], load_encoders(settings), on_progress=on_progress)
-        with _open(settings) as rag:
+        with open_rag(settings, create=True) as rag:
+            with show_progress(enabled=not as_json) as on_progress:
+                ingest_files(rag.index, [data / "pdf"], rag.encoders, on_progress=on_progress)
             report = evaluate_retrieval(rag, questions)
             made_by = {"mmrag": __version__, "text": rag.encoders.text_identity, "image": rag.encoders.image_identity}
         output.mkdir(parents=True, exist_ok=True)
@@ -357,7 +356,7 @@ def main() -> None:
 def _errors(debug: bool) -> Iterator[None]:
     """One clear sentence and an exit code instead of a traceback."""
     if debug:
-        logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING)
+        logging.basicConfig(level=logging.DEBUG)
     try:
         yield
     except MmragError as error:

@@ -13,8 +13,6 @@ from apps.overlay import answers_html
 from ingest.pipeline import Outcome, Progress, ingest_files
 from mmrag.engine import open_rag
 from mmrag.errors import MmragError
-from mmrag.index import Index
-from mmrag.models import load_encoders
 from mmrag.settings import load_settings
 from mmrag.types import Answer
 
@@ -31,12 +29,11 @@ def run_demo(folder: Path | None, on_progress: Callable[[Progress], None]) -> De
     folder = (folder or user_data_path("mmrag") / "demo").expanduser().resolve()
     settings = load_settings("offline", store=folder / "store")
     files = build_demo_documents(folder / "documents")
-    with Index.open(settings.store, create=True) as index:
-        report = ingest_files(index, files, load_encoders(settings), on_progress=on_progress)
-    for result in report.results:
-        if result.outcome is Outcome.FAILED:
-            raise MmragError(f"The demo's {result.path.name} could not be ingested: {result.reason}")
-    with open_rag(settings) as rag:
+    with open_rag(settings, create=True) as rag:
+        report = ingest_files(rag.index, files, rag.encoders, on_progress=on_progress)
+        for result in report.results:
+            if result.outcome is Outcome.FAILED:
+                raise MmragError(f"The demo's {result.path.name} could not be ingested: {result.reason}")
         answers = tuple(rag.ask(question.text) for question in QUESTIONS)
     html = folder / "answers.html"
     html.write_text(answers_html(answers, title="mmrag demo: five questions, four cited answers"), encoding="utf-8")

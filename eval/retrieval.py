@@ -6,7 +6,7 @@ Page scores are trec_eval's, by ir_measures. Knows the format of a data folder (
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
@@ -98,10 +98,8 @@ def load_questions(data: Path) -> list[Question]:
     ]
 
 
-def evaluate_retrieval(
-    rag: Rag, questions: Sequence[Question], *, on_progress: Callable[[int], None] = lambda done: None
-) -> RetrievalReport:
-    """Rank pages in the whole collection and within the question's document; `on_progress` hears how many are done."""
+def evaluate_retrieval(rag: Rag, questions: Sequence[Question]) -> RetrievalReport:
+    """Rank pages in the whole collection and within the question's document."""
     ids = {document.name: document.id for document in rag.index.documents()}
     if missing := {question.document for question in questions} - set(ids):
         raise UsageError(f"The store lacks {len(missing)} of the documents, such as {min(missing)}: ingest them.")
@@ -109,7 +107,7 @@ def evaluate_retrieval(
     legs: dict[str, dict[str, Leg]] = {}
     inside: dict[str, dict[str, Leg]] = {}
     seconds, found = [], []
-    for done, question in enumerate(questions, start=1):
+    for question in questions:
         started = perf_counter()
         legs[question.id] = rag.retriever.legs(question.text)
         fuse(legs[question.id], asdict(Weights()))
@@ -117,7 +115,6 @@ def evaluate_retrieval(
         inside[question.id] = rag.retriever.legs(question.text, documents=[question.document])
         if boxes := [r for r in question.regions if r.box.area < WHOLE_PAGE_AREA]:
             found.append(_finds_region(rag, question, boxes))
-        on_progress(done)
 
     def scores(of: Mapping[str, Mapping[str, Leg]], weights: Weights) -> dict[str, dict[str, float]]:
         return score_rankings(

@@ -153,14 +153,13 @@ def _table_text(words: Sequence[PlacedWord], aspect: float) -> tuple[str, tuple[
     texts: list[list[str]] = []
     for row in visual_rows(words):
         start = len(text)
-        cells = _cells(row, aspect)
-        for i, cell in enumerate(cells):
+        cells = [join_words(cell) for cell in _cells(row, aspect)]
+        for i, (cell_text, cell_words) in enumerate(cells):
             text += CELL if i else ""
-            cell_text, cell_words = join_words(cell)
             placed.extend(word._replace(start=word.start + len(text)) for word in cell_words)
             text += cell_text
         rows.append(TextSpan(start, len(text)))
-        texts.append([join_words(cell)[0] for cell in cells])
+        texts.append([cell_text for cell_text, _ in cells])
         text += "\n"
     return text.rstrip("\n"), tuple(placed), tuple(rows), _header_rows(texts)
 

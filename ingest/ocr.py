@@ -49,14 +49,13 @@ def _trimmed(corners: np.ndarray, grey: np.ndarray) -> tuple[float, float, float
     (x0, y0), (x1, y1) = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
     x0, y0 = max(0, x0), max(0, y0)
     part = grey[y0:y1, x0:x1]
-    if part.size == 0:
-        return float(x0), float(y0), float(x1), float(y1)
-    distance = np.abs(part - np.median(part))  # the background is what most pixels show, paper or a coloured bar
-    ink = distance > 0.4 * distance.max()
-    columns, rows = np.flatnonzero(ink.any(axis=0)), np.flatnonzero(ink.any(axis=1))
-    if columns.size == 0 or rows.size == 0:
-        return float(x0), float(y0), float(x1), float(y1)
-    return float(x0 + columns[0]), float(y0 + rows[0]), float(x0 + columns[-1] + 1), float(y0 + rows[-1] + 1)
+    if part.size:
+        distance = np.abs(part - np.median(part))  # the background is what most pixels show, paper or a coloured bar
+        ink = distance > 0.4 * distance.max()
+        columns, rows = np.flatnonzero(ink.any(axis=0)), np.flatnonzero(ink.any(axis=1))
+        if columns.size:
+            x0, y0, x1, y1 = x0 + columns[0], y0 + rows[0], x0 + columns[-1] + 1, y0 + rows[-1] + 1
+    return float(x0), float(y0), float(x1), float(y1)
 
 
 def _grids(lines: list[PlacedWord]) -> list[BBox]:

@@ -114,9 +114,10 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
         if text.strip()
     ]
     layer = [] if is_garbage(native) else without_doubles(native)
-    words = [] if is_old_ocr(page) else layer
+    log = page.get_bboxlog()
+    words = [] if is_old_ocr(log) else layer
     boxes = _layout(page, visible)
-    unread = unread_areas(page, words, visible) if words else [WHOLE_PAGE]
+    unread = unread_areas(page, log, words, visible) if words else [WHOLE_PAGE]
     source = "native"
     if unread:
         words, boxes, source = _with_ocr(page, words, boxes, unread)

@@ -15,6 +15,9 @@ from typing import Any
 from ingest.layout import PlacedWord
 from mmrag.types import BBox
 
+DrawingLog = Sequence[tuple[str, Sequence[float]]]
+"""What `page.get_bboxlog()` gives: the kind of each drawing operation and its box in points."""
+
 # An image below this share of the page is a logo or an ornament.
 _MIN_IMAGE_AREA = 0.02
 # Words of the text layer that an image of a whole page may carry and still count as unread: a stamp, a running head.
@@ -26,12 +29,13 @@ _GLYPH_SIZE = (2.0, 40.0)
 _VOWEL = re.compile("[aeiouyäöüáéíóúàèìòùâêîôûåæø]", re.IGNORECASE)
 
 
-def unread_areas(page: Any, words: Sequence[PlacedWord], visible: Callable[[Sequence[float]], BBox]) -> list[BBox]:
+def unread_areas(
+    page: Any, log: DrawingLog, words: Sequence[PlacedWord], visible: Callable[[Sequence[float]], BBox]
+) -> list[BBox]:
     """Parts of the page that are drawn, and may hold text, but have no words in the text layer.
 
     `visible` turns PyMuPDF's unrotated points into fractions of the visible page.
     """
-    log = page.get_bboxlog()
     images = {visible(box) for kind, box in log if kind == "fill-image"}
     areas = [box for box in images if box.area >= _MIN_IMAGE_AREA and _is_wordless(box, words)]
     low, high = _GLYPH_SIZE
@@ -63,9 +67,9 @@ def _holds_word(box: BBox, words: Sequence[PlacedWord]) -> bool:
     return any(word.box.contains(box.center) for word in words)
 
 
-def is_old_ocr(page: Any) -> bool:
+def is_old_ocr(log: DrawingLog) -> bool:
     """Whether the words are an invisible layer over a scan: what another OCR read, of a quality that nobody knows."""
-    kinds = Counter(kind for kind, _ in page.get_bboxlog())
+    kinds = Counter(kind for kind, _ in log)
     return kinds["ignore-text"] > 4 * kinds["fill-text"] and kinds["fill-image"] > 0
 
 

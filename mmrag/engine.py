@@ -107,11 +107,11 @@ def open_store(store: str | Path | None = None, *, profile: str | None = None, *
     return open_rag(load_settings(profile, store=Path(store) if store is not None else None, **choices))
 
 
-def open_rag(settings: Settings) -> Rag:
-    """As `open_store`, from settings that are already made."""
+def open_rag(settings: Settings, *, create: bool = False) -> Rag:
+    """As `open_store`, from settings that are already made; `create` makes the store where there is none."""
     from mmrag.encoders import BundledCrossEncoder
 
-    index = Index.open(settings.store)
+    index = Index.open(settings.store, create=create)
     try:
         encoders = load_encoders(settings)
         index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
