@@ -13,6 +13,7 @@ from apps.overlay import answers_html
 from ingest.pipeline import Outcome, Progress, ingest_files
 from mmrag.engine import open_rag
 from mmrag.errors import MmragError
+from mmrag.index import FORMAT
 from mmrag.settings import load_settings
 from mmrag.types import Answer
 
@@ -27,7 +28,8 @@ class DemoResult:
 def run_demo(folder: Path | None, on_progress: Callable[[Progress], None]) -> DemoResult:
     """Everything lands in `folder` (documents, store, answers.html); a second run finds its documents unchanged."""
     folder = (folder or user_data_path("mmrag") / "demo").expanduser().resolve()
-    settings = load_settings("offline", store=folder / "store")
+    # A demo of an older version may have left its store here: each format has one of its own.
+    settings = load_settings("offline", store=folder / f"store-{FORMAT}")
     files = build_demo_documents(folder / "documents")
     with open_rag(settings, create=True) as rag:
         report = ingest_files(rag.index, files, rag.encoders, on_progress=on_progress)

@@ -31,7 +31,8 @@ from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
 from mmrag.text import query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
 
-FORMAT = "1"
+FORMAT = "2"
+"""Changes with the schema or with what is stored: a store of another format is refused, not misread."""
 TEXT, IMAGE = "text", "image"
 
 # SQLite's words for what may be over at the next try, unlike a damaged file.

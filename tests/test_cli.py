@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import mmrag
 from apps.cli import app
 from apps.demo_documents import BRIEF, DIAGRAM, PAPER, QUESTIONS, REPORT, SCAN
-from mmrag.index import Index
+from mmrag.index import FORMAT, Index
 from mmrag.render import PALETTE
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -398,14 +398,15 @@ def test_demo_a_second_time(demo_documents: Path, demo_store: Path, tmp_path: Pa
     """Its documents are in the store already: nothing is read again."""
     folder = tmp_path / "demo"
     shutil.copytree(demo_documents, folder / "documents")
-    shutil.copytree(demo_store, folder / "store")
+    store = folder / f"store-{FORMAT}"
+    shutil.copytree(demo_store, store)
     assert_demo(as_json("demo", "--folder", folder), folder)
 
     shown = run("demo", "--folder", folder)
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert shown.stdout.count("  [1] ") == 4
     assert f"open {folder / 'answers.html'}" in shown.stdout
-    assert f"mmrag ask --store '{folder / 'store'}'" in shown.stdout
+    assert f"mmrag ask --store '{store}'" in shown.stdout
 
 
 def assert_demo(result: object, folder: Path) -> None:
