@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ingest import ocr
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
+from ingest.scan import readable_copy
 from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
 from mmrag.errors import EncryptedFile, UnreadableFile
 from mmrag.render import IMAGE_DPI, image_frame, is_image, pdf_page_image
@@ -36,6 +37,8 @@ _KINDS = {
 }
 # Unread areas of this share of the page make it a scan: the layout model, which reads no pixels, saw nothing there.
 _SCAN_AREA = 0.5
+# Share of a picture that its own words may cover.
+_PROSE = 0.3
 # Longest side, in pixels, of what is given to OCR: A4 at 150 dpi. Small pages and pictures have small print.
 _OCR_PIXELS = 1800
 _OCR_DPI = 300
@@ -116,7 +119,7 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
     layer = [] if is_garbage(native) else without_doubles(native)
     log = page.get_bboxlog()
     words = [] if is_old_ocr(log) else layer
-    boxes = _layout(page, visible)
+    boxes = _layout(page, visible) if words else []
     unread = unread_areas(page, log, words, visible) if words else [WHOLE_PAGE]
     source = "native"
     if unread:
@@ -142,15 +145,35 @@ def _with_ocr(
     is_scan = clip.area > _SCAN_AREA
     clip = WHOLE_PAGE if is_scan else clip
     longest = max(page.rect.width * clip.width, page.rect.height * clip.height)
-    lines, grids = ocr.read_lines(pdf_page_image(page, dpi=min(_OCR_DPI, 72 * _OCR_PIXELS / longest), clip=clip), clip)
+    image = pdf_page_image(page, dpi=min(_OCR_DPI, 72 * _OCR_PIXELS / longest), clip=clip)
+    lines, grids = ocr.read_lines(image, clip)
     fresh = [line for line in lines if not _is_covered(line.box, words)]
     if is_scan:
-        boxes = [box for box in boxes if words and box.kind is not RegionKind.PICTURE] + grids
+        boxes = _scan_layout(image, words + fresh, grids, page.rect.width, page.rect.height)
     else:
         boxes = boxes + [LayoutBox(a, RegionKind.PICTURE) for a in unread if not any(b.box.iou(a) > 0.5 for b in boxes)]
     after = 1 + max((word.block for word in words), default=0)
     placed = [line._replace(block=line.block + after) for line in fresh]
     return words + placed, boxes, _SOURCES[bool(words), bool(placed)]
+
+
+def _scan_layout(
+    image: Image.Image, words: Sequence[PlacedWord], grids: Sequence[LayoutBox], width: float, height: float
+) -> list[LayoutBox]:
+    """What the layout model sees on a scan, but for its text: OCR's own paragraphs are cut less finely."""
+    with readable_copy(image, words, width, height) as page:
+        boxes = _layout(page, lambda box: BBox.from_size(box, width, height))
+    seen = [
+        box
+        for box in boxes
+        if box.kind is not RegionKind.TEXT and not (box.kind is RegionKind.PICTURE and _is_prose(box.box, words))
+    ]
+    return seen + [grid for grid in grids if not any(box.box.contains(grid.box.center) for box in seen)]
+
+
+def _is_prose(box: BBox, words: Sequence[PlacedWord]) -> bool:
+    """Whether lines of text fill a box, as they never fill a chart."""
+    return sum(box.intersection(word.box) for word in words) > _PROSE * box.area
 
 
 def _is_covered(line: BBox, words: Sequence[PlacedWord]) -> bool:
@@ -160,10 +183,12 @@ def _is_covered(line: BBox, words: Sequence[PlacedWord]) -> bool:
 
 def _read_image(path: Path, document_id: str, number: int) -> Page:
     image = image_frame(path, number)
-    words, boxes = ocr.read_lines(image)
+    words, grids = ocr.read_lines(image)
+    width, height = image.width * 72 / IMAGE_DPI, image.height * 72 / IMAGE_DPI
     if len(words) <= _SCAN_LINES:
         boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
+    else:
+        boxes = _scan_layout(image, words, grids, width, height)
     regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=image.height / image.width)
-    points = 72 / IMAGE_DPI
     source = "ocr" if words else "none"
-    return Page(number, image.width * points, image.height * points, regions, source, page_labels(regions))
+    return Page(number, width, height, regions, source, page_labels(regions))

@@ -28,10 +28,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
+from mmrag.questions import leading_label
 from mmrag.text import query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
 
-FORMAT = "2"
+FORMAT = "3"
 """Changes with the schema or with what is stored: a store of another format is refused, not misread."""
 TEXT, IMAGE = "text", "image"
 
@@ -56,8 +57,9 @@ CREATE TABLE pages (
 CREATE TABLE regions (
     id TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE, page INTEGER NOT NULL,
     ordinal INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, words BLOB NOT NULL,
-    sentences TEXT NOT NULL, header_rows INTEGER NOT NULL, caption_id TEXT);
+    sentences TEXT NOT NULL, header_rows INTEGER NOT NULL, caption_id TEXT, label TEXT);
 CREATE INDEX regions_of_page ON regions (document_id, page, ordinal);
+CREATE INDEX regions_by_label ON regions (label) WHERE label IS NOT NULL;
 CREATE TABLE chunks (
     rowid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
     document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
@@ -268,7 +270,7 @@ class Index:
                 "INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text)))
             )
             db.executemany(
-                "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (_region_row(d.id, page.number, i, region) for i, region in enumerate(page.regions)),
             )
         for chunk in chunks:
@@ -356,7 +358,7 @@ class Index:
         terms = " OR ".join(f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query))
         if not terms:
             return []
-        scope = "" if documents is None else f"AND t.document_id IN ({','.join('?' * len(documents))})"
+        scope = "" if documents is None else f"AND t.document_id IN ({_marks(documents)})"
         sql = f"""SELECT {columns}, -bm25({table}_fts) FROM {table}_fts JOIN {table} t ON t.rowid = {table}_fts.rowid
                   WHERE {table}_fts MATCH ? {scope} ORDER BY bm25({table}_fts) LIMIT ?"""  # noqa: S608  # constants only
         return self._db.execute(sql, (terms, *(documents or ()), top_k)).fetchall()
@@ -368,7 +370,7 @@ class Index:
 
         Negative numbers count from the end, by place only.
         """
-        scope = "" if documents is None else f"AND d.id IN ({','.join('?' * len(documents))})"
+        scope = "" if documents is None else f"AND d.id IN ({_marks(documents)})"
         found: dict[tuple[str, int], float] = {}
         for number in numbers:
             place = "p.number = ?" if number > 0 else "p.number = d.page_count + 1 + ?"
@@ -380,6 +382,14 @@ class Index:
                 score = 1.0 if printed else 0.8
                 found[document_id, page] = max(score, found.get((document_id, page), 0.0))
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+    def labelled_pages(
+        self, labels: Sequence[str], *, documents: Sequence[str] | None = None
+    ) -> list[tuple[tuple[str, int], float]]:
+        """(document id, page) of the captions and titles that begin with one of `labels`, each 1.0."""
+        scope = "" if documents is None else f"AND document_id IN ({_marks(documents)})"
+        sql = f"SELECT DISTINCT document_id, page FROM regions WHERE label IN ({_marks(labels)}) {scope} ORDER BY 1, 2"  # noqa: S608
+        return [((row[0], row[1]), 1.0) for row in self._db.execute(sql, (*labels, *(documents or ())))]
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -415,17 +425,17 @@ class Index:
         return Page(number, width, height, tuple(map(_region, regions)), text_source, tuple(json.loads(labels)))
 
     def regions(self, ids: Sequence[str]) -> dict[str, Region]:
-        rows = self._db.execute(f"SELECT {_REGION} FROM regions WHERE id IN ({','.join('?' * len(ids))})", ids)  # noqa: S608
+        rows = self._db.execute(f"SELECT {_REGION} FROM regions WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
         return {row[0]: _region(row) for row in rows}
 
     def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
-        rows = self._db.execute(f"SELECT {_CHUNK} FROM chunks WHERE id IN ({','.join('?' * len(ids))})", ids)  # noqa: S608
+        rows = self._db.execute(f"SELECT {_CHUNK} FROM chunks WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
         return {row[0]: _chunk(row) for row in rows}
 
     def pages_of(self, chunk_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
         """(document id, page) by chunk id."""
         distinct = list(set(chunk_ids))
-        sql = f"SELECT id, document_id, page FROM chunks WHERE id IN ({','.join('?' * len(distinct))})"  # noqa: S608
+        sql = f"SELECT id, document_id, page FROM chunks WHERE id IN ({_marks(distinct)})"  # noqa: S608
         return {row[0]: (row[1], row[2]) for row in self._db.execute(sql, distinct)}
 
     def chunks_of(self, pages: Sequence[tuple[str, int]]) -> list[Chunk]:
@@ -446,16 +456,22 @@ class Index:
         return counts | {f"{name}_vectors": self._collection(name).count() for name in (TEXT, IMAGE)}
 
 
+def _marks(values: Sequence[Any]) -> str:
+    """As many question marks as there are values, for a list in SQL."""
+    return ",".join("?" * len(values))
+
+
 _REGION = "id, kind, box, text, words, sentences, header_rows, caption_id"
 _CHUNK = "id, document_id, page, kind, text, box, spans, context"
 
 
 def _region_row(document_id: str, page: int, ordinal: int, region: Region) -> tuple[Any, ...]:
+    label = leading_label(region.text) if region.kind.is_pointer else None
     words = [(w.text, *(round(v * 1e5) for v in w.box), w.start) for w in region.words]
     blob = zlib.compress(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode())
     return (
         *(region.id, document_id, page, ordinal, str(region.kind), json.dumps(region.box), region.text, blob),
-        *(json.dumps(region.sentences), region.header_rows, region.caption_id),
+        *(json.dumps(region.sentences), region.header_rows, region.caption_id, label),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a question says about where to look: page numbers. Pure logic on text, English and Chinese."""
+"""What a question says about where to look: page numbers, "Figure 5". Pure logic on text, English and Chinese."""
 
 from __future__ import annotations
 
@@ -27,6 +27,21 @@ _LISTED = (
 )
 
 
+_LABEL_KINDS = {
+    "figure": r"figures?|figs?\.?|图",
+    "table": r"tables?|tabs?\.|表",
+    "chart": r"charts?",
+    "exhibit": r"exhibits?",
+    "appendix": r"appendix|appendices|annex|附录",
+}
+_LABEL_ID = r"(?:\d{1,3}(?:[.-]\d{1,3})*|[IVX]+|[A-Z](?:\.?\d{1,3})*)(?![A-Za-z]{2}|\d)"
+_NOT_IN_A_WORD = r"(?<![^\W\u2e80-\u9fff])"  # Chinese has no spaces before its words
+_LABELS = {
+    kind: re.compile(rf"{_NOT_IN_A_WORD}(?i:{words})\s*({_LABEL_ID}(?:{_BETWEEN}(?:(?i:{words})\s*)?{_LABEL_ID})*)")
+    for kind, words in _LABEL_KINDS.items()
+}
+
+
 class PageReference(NamedTuple):
     """Pages that a question names (negative ones count from the end), and the question without them."""
 
@@ -46,6 +61,24 @@ def page_reference(question: str) -> PageReference:
             numbers.update(dict.fromkeys(_numbers(match[1])))
         rest = pattern.sub(" ", rest)
     return PageReference(tuple(n for n in numbers if n != 0), " ".join(rest.split()) or question)
+
+
+def labels(text: str) -> list[str]:
+    """Figures, tables, appendices … that a text names: `Figs. 2 and 3a` are `figure 2` and `figure 3`."""
+    return [
+        f"{kind} {name}"
+        for kind, pattern in _LABELS.items()
+        for match in pattern.finditer(text)
+        for name in re.findall(_LABEL_ID, match[1])
+    ]
+
+
+def leading_label(text: str) -> str | None:
+    """The label that a caption or title begins with: `Figure 5. Sales` is `figure 5`."""
+    for kind, pattern in _LABELS.items():
+        if match := pattern.match(text.lstrip()):
+            return f"{kind} {re.findall(_LABEL_ID, match[1])[0]}"
+    return None
 
 
 def _numbers(text: str) -> list[int]:

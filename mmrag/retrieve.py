@@ -7,9 +7,9 @@ found before they are added. Knows the index and the encoders; knows no generato
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import pstdev
-from typing import TypedDict, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
@@ -17,7 +17,7 @@ from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle
 from mmrag.errors import UsageError
 from mmrag.index import IMAGE, TEXT, Index
 from mmrag.models import Encoders
-from mmrag.questions import page_reference
+from mmrag.questions import labels, leading_label, page_reference
 from mmrag.text import query_tokens, tokens
 from mmrag.types import Chunk, Document, Evidence, LegVote, Region, RegionKind
 
@@ -26,8 +26,6 @@ _Key = TypeVar("_Key")
 PageKey = tuple[str, int]
 """(document id, 1-based page)"""
 
-# Kinds of regions that point at others: whoever looks for what they say wants to see what they name.
-_POINTERS = (RegionKind.CAPTION, RegionKind.SECTION_HEADER)
 DEPTH = 300
 """How many hits each leg gives to the fusion."""
 
@@ -41,6 +39,7 @@ class Weights:
     dense: float = 1.0
     visual: float = 0.3
     page_number: float = 4.0
+    label: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,42 +95,57 @@ class Retriever(BaseRetriever):
     def legs(self, query: str, *, documents: Sequence[str] | None = None) -> dict[str, Leg]:
         """What each leg found; a leg that cannot read the question's language is left out, so that it does not vote."""
         check_question(query)
-        index, scope = self._index, _Scope(top_k=DEPTH, documents=resolve_documents(self._index, documents))
-        numbers, query = page_reference(query)
-        found: dict[str, list[tuple[str, float]]] = {"chunk_words": index.match_chunks(query, **scope)}
-        if self._encoders.reads(query):
-            found["dense"] = index.nearest(TEXT, self._encoders.text.get_query_embedding(query), **scope)
-        if self._encoders.image or "dense" in found:
-            found["visual"] = index.nearest(IMAGE, self._encoders.encode_image_query(query), **scope)
+        scope = resolve_documents(self._index, documents)
+        asked = self._read(query)
+        everywhere = self._find(asked, None)
+        if scope is None:
+            return everywhere
+        return {name: replace(leg, whole=everywhere[name]) for name, leg in self._find(asked, scope).items()}
+
+    def _read(self, query: str) -> _Asked:
+        numbers, words = page_reference(query)
+        text = self._encoders.text.get_query_embedding(words) if self._encoders.reads(words) else None
+        image = self._encoders.encode_image_query(words) if self._encoders.image or text is not None else None
+        return _Asked(words, text, image, numbers, labels(words))
+
+    def _find(self, asked: _Asked, documents: Sequence[str] | None) -> dict[str, Leg]:
+        """Every leg, in the given documents (all of them when None)."""
+        index, scope = self._index, _Scope(top_k=DEPTH, documents=documents)
+        found: dict[str, list[tuple[str, float]]] = {"chunk_words": index.match_chunks(asked.words, **scope)}
+        if asked.text is not None:
+            found["dense"] = index.nearest(TEXT, asked.text, **scope)
+        if asked.image is not None:
+            found["visual"] = index.nearest(IMAGE, asked.image, **scope)
         places = index.pages_of([chunk_id for hits in found.values() for chunk_id, _ in hits])
         # Chroma may hold vectors that the ledger does not show: of a removed document, or of one not yet committed.
         shown = {name: [hit for hit in hits if hit[0] in places] for name, hits in found.items()}
         legs = {name: leg_of_chunks(hits, places) for name, hits in shown.items()}
-        legs["page_words"] = Leg(dict(index.match_pages(query, **scope)), {})
-        if numbers:
-            legs["page_number"] = Leg(dict(index.numbered_pages(numbers, documents=scope["documents"])), {})
+        legs["page_words"] = Leg(dict(index.match_pages(asked.words, **scope)), {})
+        if asked.numbers:
+            legs["page_number"] = Leg(dict(index.numbered_pages(asked.numbers, documents=documents)), {})
+        if asked.labels:
+            legs["label"] = Leg(dict(index.labelled_pages(asked.labels, documents=documents)), {})
         return legs
 
     def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
-        """Regions of a page by the score of their chunk, then by how many of the question's words they hold."""
-        wanted = set(query_tokens(query))
-        chunks = self._index.chunks_of([hit.key])
-        ranked: dict[str, tuple[tuple[float, int], Chunk]] = {}
-        for chunk in chunks:
+        """Regions of a page: what the question names, then by score of their chunk, then by the words they share."""
+        wanted, named = set(query_tokens(query)), set(labels(query))
+        page = self._index.page(*hit.key)
+        regions = {region.id: region for region in (page.regions if page else ())}
+        ranked: dict[str, tuple[tuple[bool, float, int], Chunk]] = {}
+        for chunk in self._index.chunks_of([hit.key]):
             score = hit.chunks.get(chunk.id, 0.0)
             for span in chunk.spans:
-                rank = (score, len(wanted.intersection(tokens(chunk.text[span.start : span.end]))))
-                if span.region_id not in ranked or rank > ranked[span.region_id][0]:
-                    ranked[span.region_id] = (rank, chunk)
+                region = regions[span.region_id]
+                is_named = bool(named) and region.kind.is_pointer and leading_label(region.text) in named
+                rank = (is_named, score, len(wanted.intersection(tokens(chunk.text[span.start : span.end]))))
+                if region.id not in ranked or rank > ranked[region.id][0]:
+                    ranked[region.id] = (rank, chunk)
         best = sorted(ranked, key=lambda region_id: ranked[region_id][0], reverse=True)
-        regions = self._index.regions(best)
-        if any(regions[region_id].kind in _POINTERS for region_id in best[:count]):
-            page = self._index.page(*hit.key)
-            named = {i: _named_by(regions[i], page.regions if page else ()) for i in best}
-            regions |= {region.id: region for region in named.values()}
-            ranked |= {named[i].id: ranked.get(named[i].id, ranked[i]) for i in best}
-            best = list(dict.fromkeys(named[i].id for i in best))
-        return [(ranked[region_id][1], regions[region_id]) for region_id in best[:count]]
+        led: dict[str, str] = {}  # to a region from the best-ranked one that leads to it, mostly itself
+        for region_id in best:
+            led.setdefault(_named_by(regions[region_id], list(regions.values())).id, region_id)
+        return [(ranked.get(to, ranked[by])[1], regions[to]) for to, by in list(led.items())[:count]]
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         found = self.search(query_bundle.query_str, top_k=self._top_k, documents=self._documents)
@@ -148,6 +162,16 @@ def _named_by(region: Region, page: Sequence[Region]) -> Region:
     return region
 
 
+class _Asked(NamedTuple):
+    """A question as the legs need it; a vector is None where no encoder reads its language."""
+
+    words: str
+    text: Sequence[float] | None
+    image: Sequence[float] | None
+    numbers: Sequence[int]
+    labels: Sequence[str]
+
+
 class _Scope(TypedDict):
     top_k: int
     documents: Sequence[str] | None
@@ -159,6 +183,8 @@ class Leg:
 
     pages: Mapping[PageKey, float]
     chunks: Mapping[str, float]
+    whole: Leg | None = None
+    """What it found in the whole collection, where this is of some documents only: that sets its scale."""
 
 
 def leg_of_chunks(hits: Sequence[tuple[str, float]], places: Mapping[str, PageKey]) -> Leg:
@@ -176,11 +202,12 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]
     votes: dict[PageKey, dict[str, LegVote]] = {}
     chunks: dict[str, float] = {}
     for name, leg in legs.items():
-        scores = standardise(leg.pages)
+        scale = leg.whole or leg
+        scores = standardise(leg.pages, scale.pages)
         rank_of = {score: rank for rank, score in reversed(list(enumerate(sorted(scores.values(), reverse=True), 1)))}
         for key, score in scores.items():  # pages of equal score share the better rank
             votes.setdefault(key, {})[name] = LegVote(rank_of[score], weights[name] * score)
-        for chunk_id, score in standardise(leg.chunks).items():
+        for chunk_id, score in standardise(leg.chunks, scale.chunks).items():
             chunks[chunk_id] = chunks.get(chunk_id, 0.0) + weights[name] * score
     text_legs = [name for name in legs if name in ("page_words", "chunk_words", "dense")]
     hits = [
@@ -200,13 +227,14 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def standardise(scores: Mapping[_Key, float]) -> dict[_Key, float]:
-    """Standard deviations above the worst hit, so that what a leg did not find counts as its worst.
+def standardise(scores: Mapping[_Key, float], scale: Mapping[_Key, float] | None = None) -> dict[_Key, float]:
+    """Standard deviations (of `scale`, else of `scores`) above the worst, so that what was not found counts as worst.
 
     Hits that do not differ all get 1: a leg that found one page alone still votes for it.
     """
-    worst = min(scores.values(), default=0.0)
-    spread = pstdev(scores.values()) if scores else 0.0
+    scale = scores if scale is None else scale
+    worst = min((*scores.values(), *scale.values()), default=0.0)
+    spread = pstdev(scale.values()) if scale else 0.0
     if spread == 0:
         return dict.fromkeys(scores, 1.0)
     return {key: (score - worst) / spread for key, score in scores.items()}

@@ -127,6 +127,11 @@ class RegionKind(StrEnum):
         """Running heads and feet: shown and citable, but kept out of chunks."""
         return self in (RegionKind.PAGE_HEADER, RegionKind.PAGE_FOOTER)
 
+    @property
+    def is_pointer(self) -> bool:
+        """Captions and titles: whoever looks for what they say wants to see what they name."""
+        return self in (RegionKind.CAPTION, RegionKind.SECTION_HEADER)
+
 
 class TextSpan(NamedTuple):
     """`text[start:end]`."""

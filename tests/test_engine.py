@@ -128,6 +128,35 @@ def test_search_puts_the_right_page_first(rag: Rag, query: str, document: str, p
     assert len({(e.document.id, e.page) for e in found}) == len(found)
 
 
+@pytest.mark.parametrize(
+    ("query", "kind", "beginning"),
+    [
+        ("What does Figure 1 show?", RegionKind.PICTURE, "Figure 1. Power coefficient"),
+        ("What is listed in Table 1?", RegionKind.TABLE, "Table 1. State of the blade surfaces"),
+    ],
+)
+def test_a_figure_or_table_is_found_by_its_number(rag: Rag, query: str, kind: RegionKind, beginning: str) -> None:
+    (first, *_) = rag.search(query, documents=[PAPER])
+    assert first.region.kind is kind
+    assert first.region.caption_id is not None
+    assert rag.index.regions([first.region.caption_id])[first.region.caption_id].text.startswith(beginning)
+    assert "label" in first.legs
+
+
+def test_a_label_votes_for_every_document_that_has_it(rag: Rag) -> None:
+    assert {e.document.name for e in rag.search("Table 1", top_k=2)} == {REPORT, PAPER}
+    assert not any("label" in e.legs for e in rag.search("Table 77"))
+
+
+def test_a_document_keeps_the_scale_of_the_collection(rag: Rag) -> None:
+    """Among its own pages, a leg that tells nothing apart would be blown up to the same spread as one that does."""
+    alone = rag.retriever.legs("turbine blades", documents=[PAPER])
+    whole = rag.retriever.legs("turbine blades")
+    for name, leg in alone.items():
+        assert leg.whole == whole[name]
+        assert {key: whole[name].pages[key] for key in leg.pages} == pytest.approx(leg.pages)
+
+
 def test_search_keeps_to_top_k(rag: Rag) -> None:
     assert len(rag.search("turbine", top_k=2)) == 2
     assert rag.search("turbine", top_k=2) == rag.search("turbine", top_k=5)[:2]

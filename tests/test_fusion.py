@@ -47,6 +47,13 @@ def test_hits_that_do_not_differ_all_get_one(scores: dict[str, float]) -> None:
     assert standardise(scores) == dict.fromkeys(scores, 1.0)
 
 
+def test_another_ranking_can_set_the_scale() -> None:
+    whole = {"a": 10, "b": 20, "c": 60}
+    assert standardise({"b": 20}, whole) == pytest.approx({"b": 10 / pstdev(whole.values())})
+    assert standardise({"d": 5, "b": 20}, whole) == pytest.approx({"d": 0, "b": 15 / pstdev(whole.values())})
+    assert standardise({"b": 20}, {}) == {"b": 1.0}
+
+
 def test_standardise_of_nothing() -> None:
     assert standardise({}) == {}
 

@@ -1,0 +1,52 @@
+"""Layout of a page that is known by its picture alone: charts, tables and titles among the words that OCR read.
+
+PyMuPDF's layout model looks at pixels and at words together, and finds little on a picture without words. So the words
+are written invisibly over a copy of the picture, as OCR programs do, and the model looks at that copy.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pymupdf
+from PIL import Image
+
+from ingest.layout import PlacedWord
+
+_INVISIBLE = 3  # PDF's text rendering mode of OCR layers
+_DPI = 100
+"""Resolution of the copy: the model scales what it sees to less."""
+
+
+@contextmanager
+def readable_copy(image: Image.Image, words: Sequence[PlacedWord], width: float, height: float) -> Iterator[Any]:
+    """A PyMuPDF page of `width` x `height` points that shows `image` under `words`."""
+    with pymupdf.open() as document:
+        page = document.new_page(width=width, height=height)
+        page.insert_image(page.rect, stream=_jpeg(image, width, height))
+        for word in words:
+            _write(page, word)
+        yield page
+
+
+def _jpeg(image: Image.Image, width: float, height: float) -> bytes:
+    scale = _DPI / 72
+    small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), reducing_gap=2.0)
+    target = io.BytesIO()
+    small.save(target, "JPEG", quality=80)
+    return target.getvalue()
+
+
+def _write(page: Any, word: PlacedWord) -> None:
+    """Stretched to the box of its ink. What the letters are means little to the model, where they stand a lot."""
+    x0, y0, x1, y1 = (v * size for v, size in zip(word.box, (page.rect.width, page.rect.height) * 2, strict=True))
+    text = word.text.encode("latin-1", "replace").decode("latin-1")
+    length = pymupdf.get_text_length(text, "helv", fontsize=y1 - y0)
+    if length <= 0 or x1 <= x0:
+        return
+    foot = pymupdf.Point(x0, y1)
+    stretch = (foot, pymupdf.Matrix((x1 - x0) / length, 1))
+    page.insert_text(foot, text, fontname="helv", fontsize=y1 - y0, render_mode=_INVISIBLE, morph=stretch)
