@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby, pairwise
-from statistics import median
+from itertools import groupby
 from typing import NamedTuple
 
+from ingest.tables import Grid, header_rows, table_rows
 from mmrag.tables import CELL
 from mmrag.text import is_spaceless, sentence_spans
 from mmrag.types import WHOLE_PAGE, BBox, Region, RegionKind, TextSpan, Word
 
 _CAPTION = re.compile(r"^\s*(figure|fig\.?|table|chart|exhibit|图|表)\s*[\dIVX一二三四五六七八九十]+", re.IGNORECASE)
-_NUMBER = re.compile(r"^[(\[\-–−+]?\s*[$€£¥]?\s*\d[\d.,\s]*\s*[%)\]]?$")
 _YEAR = re.compile(r"^(19|20)\d\d$")
 # A caption stands within this share of the page height of what it names, as measured on reports and papers.
 _CAPTION_GAP = 0.08
-_MAX_HEADER_ROWS = 4
 # "12", "- 12 -", "Page 12 of 40", "第12页", "12 Annual report", "Annual report 12"
 _PAGE_LABEL = re.compile(r"\W*(?:page|p\.|第)?\s*(\d{1,4})\b(?!\.\d)|.*\s(\d{1,4})\W*$", re.IGNORECASE | re.DOTALL)
 _EDGE = 0.08
@@ -43,13 +41,21 @@ class LayoutBox(NamedTuple):
 
 
 def build_regions(
-    page_id: str, words: Sequence[PlacedWord], boxes: Sequence[LayoutBox], *, aspect: float
+    page_id: str,
+    words: Sequence[PlacedWord],
+    boxes: Sequence[LayoutBox],
+    *,
+    aspect: float,
+    grids: Sequence[Grid] = (),
 ) -> tuple[Region, ...]:
     """Put every word into one region. `aspect` is page height / width, so that gaps along x and y compare.
+
+    `grids` are the ruled tables of the page: a table that overlaps one has its box and cells.
 
     Words that no layout box holds keep their paragraph as a region of kind text. A page without words or pictures is a
     picture itself: a scan that could not be read or a photo can still be found and shown.
     """
+    boxes = [_ruled(box, grids) for box in boxes]
     held = _assign(words, boxes)
     drafts = [
         (box.box, RegionKind.PICTURE if box.kind is RegionKind.TABLE and not held[i] else box.kind, held[i])
@@ -65,9 +71,16 @@ def build_regions(
     if all(kind.is_furniture for _, kind, _ in drafts):  # the only line of a page is its content, wherever it stands
         drafts = [(box, RegionKind.TEXT, inside) for box, _, inside in drafts]
     regions = [
-        _region(f"{page_id}-r{i}", box, kind, inside, aspect) for i, (box, kind, inside) in enumerate(drafts, start=1)
+        _region(f"{page_id}-r{i}", box, kind, inside, grids, aspect)
+        for i, (box, kind, inside) in enumerate(drafts, start=1)
     ]
     return tuple(_with_captions(regions))
+
+
+def _ruled(box: LayoutBox, grids: Sequence[Grid]) -> LayoutBox:
+    """A table as large as its rules: the model's box often ends with the words."""
+    inside = [grid.box for grid in grids if box.box.intersection(grid.box) > 0.5 * min(box.box.area, grid.box.area)]
+    return box._replace(box=BBox.union([box.box, *inside])) if box.kind is RegionKind.TABLE else box
 
 
 def _furniture(box: BBox, kind: RegionKind, words: Sequence[PlacedWord]) -> RegionKind:
@@ -110,11 +123,13 @@ def _insert(drafts: list[_Draft], draft: _Draft) -> None:
     drafts.append(draft)
 
 
-def _region(region_id: str, box: BBox, kind: RegionKind, words: list[PlacedWord], aspect: float) -> Region:
+def _region(
+    region_id: str, box: BBox, kind: RegionKind, words: list[PlacedWord], grids: Sequence[Grid], aspect: float
+) -> Region:
     box = BBox.union([box, *(word.box for word in words)])  # the model's boxes cut through ascenders and first letters
     if kind is RegionKind.TABLE and words:
-        text, placed, rows, header_rows = _table_text(words, aspect)
-        return Region(region_id, kind, box, text, placed, rows, header_rows)
+        ruled = [grid for grid in grids if box.contains(grid.box.center)]
+        return Region(region_id, kind, box, *_table_text(words, ruled, aspect))
     text, placed = join_words(words)
     if kind is RegionKind.TEXT and len(text) < 300 and _CAPTION.match(text):
         kind = RegionKind.CAPTION
@@ -145,57 +160,25 @@ def _is_hyphenated(first: PlacedWord, second: PlacedWord) -> bool:
     return breaks and second.box.y0 > first.box.center[1]
 
 
-def _table_text(words: Sequence[PlacedWord], aspect: float) -> tuple[str, tuple[Word, ...], tuple[TextSpan, ...], int]:
-    """Rows one a line, cells between tabs, by the white space between words."""
+def _table_text(
+    words: Sequence[PlacedWord], grids: Sequence[Grid], aspect: float
+) -> tuple[str, tuple[Word, ...], tuple[TextSpan, ...], int]:
+    """Rows one a line, cells between tabs."""
     text = ""
     placed: list[Word] = []
     rows: list[TextSpan] = []
     texts: list[list[str]] = []
-    for row in visual_rows(words):
+    for row in table_rows(words, grids, aspect):
         start = len(text)
-        cells = [join_words(cell) for cell in _cells(row, aspect)]
-        for i, (cell_text, cell_words) in enumerate(cells):
+        joined = [join_words(cell) for cell in row]
+        for i, (cell_text, cell_words) in enumerate(joined):
             text += CELL if i else ""
             placed.extend(word._replace(start=word.start + len(text)) for word in cell_words)
             text += cell_text
         rows.append(TextSpan(start, len(text)))
-        texts.append([cell_text for cell_text, _ in cells])
+        texts.append([cell_text for cell_text, _ in joined])
         text += "\n"
-    return text.rstrip("\n"), tuple(placed), tuple(rows), _header_rows(texts)
-
-
-def visual_rows(words: Sequence[PlacedWord]) -> list[list[PlacedWord]]:
-    """Words that stand on one printed line, top to bottom, each line left to right."""
-    rows: list[list[PlacedWord]] = []
-    for word in sorted(words, key=lambda w: w.box.center[1]):
-        anchor = rows[-1][0].box if rows else None
-        if anchor and abs(word.box.center[1] - anchor.center[1]) < 0.5 * min(anchor.height, word.box.height):
-            rows[-1].append(word)
-        else:
-            rows.append([word])
-    return [sorted(row, key=lambda w: w.box.x0) for row in rows]
-
-
-def _cells(row: list[PlacedWord], aspect: float) -> list[list[PlacedWord]]:
-    # Between words of a cell stands a space of about a quarter of the type size, between cells a whole one or more.
-    wide = 0.8 * median(w.box.height for w in row) * aspect
-    cells = [[row[0]]]
-    for previous, word in pairwise(row):
-        if word.box.x0 - previous.box.x1 > wide:
-            cells.append([word])
-        else:
-            cells[-1].append(word)
-    return cells
-
-
-def _header_rows(rows: Sequence[Sequence[str]]) -> int:
-    """Rows before the first that holds a figure (years name columns); one if that comes late or never."""
-    if rows[0][0].endswith((":", "：")):
-        return 0  # a form: its first column holds the names
-    for i, row in enumerate(rows):
-        if any(_NUMBER.match(cell) and not _YEAR.match(cell) for cell in row[1:]):
-            return i if i <= _MAX_HEADER_ROWS else 1
-    return min(1, len(rows) - 1)
+    return text.rstrip("\n"), tuple(placed), tuple(rows), header_rows(texts)
 
 
 def page_labels(regions: Sequence[Region]) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ingest.layout import LayoutBox, PlacedWord, visual_rows
+from ingest.layout import LayoutBox, PlacedWord
+from ingest.tables import visual_rows
 from mmrag.text import is_spaceless
 from mmrag.types import WHOLE_PAGE, BBox, RegionKind
 

@@ -15,7 +15,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ingest import ocr
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
+from ingest.rules import ruled_grids
 from ingest.scan import readable_copy
+from ingest.tables import Grid, holds_words
 from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
 from mmrag.errors import EncryptedFile, UnreadableFile
 from mmrag.render import IMAGE_DPI, image_frame, is_image, pdf_page_image
@@ -122,11 +124,14 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
     boxes = _layout(page, visible) if words else []
     unread = unread_areas(page, log, words, visible) if words else [WHOLE_PAGE]
     source = "native"
+    has_tables = any(box.kind is RegionKind.TABLE for box in boxes)
+    rules = ruled_grids(pdf_page_image(page, dpi=_dpi(page, WHOLE_PAGE))) if unread or has_tables else []
     if unread:
-        words, boxes, source = _with_ocr(page, words, boxes, unread)
+        words, boxes, source = _with_ocr(page, words, boxes, unread, rules)
     if layer and not words:  # our OCR sees less than the one before it
         words, source = layer, "native"
-    regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=height / width if width else 1.0)
+    aspect = height / width if width else 1.0
+    regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=aspect, grids=rules)
     return Page(number, width, height, regions, source, page_labels(regions))
 
 
@@ -138,18 +143,17 @@ def _layout(page: Any, visible: Callable[[Sequence[float]], BBox]) -> list[Layou
 
 
 def _with_ocr(
-    page: Any, words: list[PlacedWord], boxes: list[LayoutBox], unread: Sequence[BBox]
+    page: Any, words: list[PlacedWord], boxes: list[LayoutBox], unread: Sequence[BBox], rules: Sequence[Grid]
 ) -> tuple[list[PlacedWord], list[LayoutBox], str]:
     """Add what OCR reads in the unread areas; where those are most of the page, its layout is read from the OCR too."""
     clip = BBox.union(unread)
     is_scan = clip.area > _SCAN_AREA
     clip = WHOLE_PAGE if is_scan else clip
-    longest = max(page.rect.width * clip.width, page.rect.height * clip.height)
-    image = pdf_page_image(page, dpi=min(_OCR_DPI, 72 * _OCR_PIXELS / longest), clip=clip)
-    lines, grids = ocr.read_lines(image, clip)
+    image = pdf_page_image(page, dpi=_dpi(page, clip), clip=clip)
+    lines, forms = ocr.read_lines(image, clip)
     fresh = [line for line in lines if not _is_covered(line.box, words)]
     if is_scan:
-        boxes = _scan_layout(image, words + fresh, grids, page.rect.width, page.rect.height)
+        boxes = _scan_layout(image, words + fresh, rules, forms, page.rect.width, page.rect.height)
     else:
         boxes = boxes + [LayoutBox(a, RegionKind.PICTURE) for a in unread if not any(b.box.iou(a) > 0.5 for b in boxes)]
     after = 1 + max((word.block for word in words), default=0)
@@ -157,18 +161,32 @@ def _with_ocr(
     return words + placed, boxes, _SOURCES[bool(words), bool(placed)]
 
 
+def _dpi(page: Any, clip: BBox) -> float:
+    """At which `clip` of a page is read: its longest side as long as OCR and rules want it."""
+    longest = max(page.rect.width * clip.width, page.rect.height * clip.height)
+    return float(min(_OCR_DPI, 72 * _OCR_PIXELS / longest))
+
+
 def _scan_layout(
-    image: Image.Image, words: Sequence[PlacedWord], grids: Sequence[LayoutBox], width: float, height: float
+    image: Image.Image,
+    words: Sequence[PlacedWord],
+    rules: Sequence[Grid],
+    forms: Sequence[LayoutBox],
+    width: float,
+    height: float,
 ) -> list[LayoutBox]:
-    """What the layout model sees on a scan, but for its text: OCR's own paragraphs are cut less finely."""
+    """Tables by their rules, what the model sees, forms. Text is left to OCR, whose paragraphs are cut less finely."""
+    seen = [LayoutBox(grid.box, RegionKind.TABLE) for grid in rules if holds_words(grid, words)]
     with readable_copy(image, words, width, height) as page:
         boxes = _layout(page, lambda box: BBox.from_size(box, width, height))
-    seen = [
+    seen += [
         box
         for box in boxes
-        if box.kind is not RegionKind.TEXT and not (box.kind is RegionKind.PICTURE and _is_prose(box.box, words))
+        if box.kind is not RegionKind.TEXT
+        and not (box.kind is RegionKind.PICTURE and _is_prose(box.box, words))
+        and not any(table.box.contains(box.box.center) for table in seen)
     ]
-    return seen + [grid for grid in grids if not any(box.box.contains(grid.box.center) for box in seen)]
+    return seen + [form for form in forms if not any(box.box.contains(form.box.center) for box in seen)]
 
 
 def _is_prose(box: BBox, words: Sequence[PlacedWord]) -> bool:
@@ -183,12 +201,14 @@ def _is_covered(line: BBox, words: Sequence[PlacedWord]) -> bool:
 
 def _read_image(path: Path, document_id: str, number: int) -> Page:
     image = image_frame(path, number)
-    words, grids = ocr.read_lines(image)
+    words, forms = ocr.read_lines(image)
+    rules = ruled_grids(image)
     width, height = image.width * 72 / IMAGE_DPI, image.height * 72 / IMAGE_DPI
     if len(words) <= _SCAN_LINES:
         boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
     else:
-        boxes = _scan_layout(image, words, grids, width, height)
-    regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=image.height / image.width)
+        boxes = _scan_layout(image, words, rules, forms, width, height)
+    aspect = image.height / image.width
+    regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=aspect, grids=rules)
     source = "ocr" if words else "none"
     return Page(number, width, height, regions, source, page_labels(regions))

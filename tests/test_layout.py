@@ -11,8 +11,9 @@ from build import ADVANCE, ASPECT, LINE, RELAXED, printed, printed_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.layout import LayoutBox, PlacedWord, build_regions, join_words, visual_rows
+from ingest.layout import LayoutBox, PlacedWord, build_regions, join_words
 from ingest.ocr import _grids, _paragraphs
+from ingest.tables import visual_rows
 from mmrag.types import WHOLE_PAGE, BBox, Region, RegionKind
 
 GRID = st.integers(0, 40).map(lambda i: i / 40)  # coarse, so that words share lines and boxes share edges
