@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import NamedTuple
 
+from ingest.order import Block, reading_order
 from mmrag.tables import CELL
 from mmrag.text import is_spaceless, sentence_spans
 from mmrag.types import WHOLE_PAGE, BBox, Region, RegionKind, TextSpan, Word
@@ -21,6 +22,8 @@ _CAPTION_GAP = 0.08
 _MAX_HEADER_ROWS = 4
 # "12", "- 12 -", "Page 12 of 40", "第12页", "12 Annual report", "Annual report 12"
 _PAGE_LABEL = re.compile(r"\W*(?:page|p\.|第)?\s*(\d{1,4})\b(?!\.\d)|.*\s(\d{1,4})\W*$", re.IGNORECASE | re.DOTALL)
+# What numbers a title: "2", "2.", "2.1", "2.1.3)"
+_TITLE_NUMBER = re.compile(r"^(\d{1,3}(?:\.\d{1,3})*)[.):]?$")
 _EDGE = 0.08
 # Shares of the page's height: above and below stand running heads and feet, of less than so many letters.
 _MARGIN = 0.06
@@ -36,7 +39,7 @@ class PlacedWord(NamedTuple):
 
 
 class LayoutBox(NamedTuple):
-    """What the layout model saw, in reading order."""
+    """What the layout model saw."""
 
     box: BBox
     kind: RegionKind
@@ -58,12 +61,13 @@ def build_regions(
     ]
     for _, block in groupby(held[-1], key=lambda word: word.block):
         stray = list(block)
-        _insert(drafts, (BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
+        drafts.append((BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
     if not drafts:
         drafts = [(WHOLE_PAGE, RegionKind.PICTURE, [])]
     drafts = [(box, _furniture(box, kind, inside), inside) for box, kind, inside in drafts]
     if all(kind.is_furniture for _, kind, _ in drafts):  # the only line of a page is its content, wherever it stands
         drafts = [(box, RegionKind.TEXT, inside) for box, _, inside in drafts]
+    drafts = [drafts[i] for i in reading_order([_block(*draft) for draft in drafts])]
     regions = [
         _region(f"{page_id}-r{i}", box, kind, inside, aspect) for i, (box, kind, inside) in enumerate(drafts, start=1)
     ]
@@ -87,9 +91,6 @@ def _is_running_head(words: Sequence[PlacedWord]) -> bool:
     return _PAGE_LABEL.match(text) is not None and bool(letters) and capitals > 0.6 * len(letters)
 
 
-_Draft = tuple[BBox, RegionKind, list[PlacedWord]]
-
-
 def _assign(words: Sequence[PlacedWord], boxes: Sequence[LayoutBox]) -> dict[int, list[PlacedWord]]:
     """Words by the index of the smallest box around their centre; -1 for those outside every box."""
     held: dict[int, list[PlacedWord]] = {i: [] for i in range(-1, len(boxes))}
@@ -100,14 +101,10 @@ def _assign(words: Sequence[PlacedWord], boxes: Sequence[LayoutBox]) -> dict[int
     return held
 
 
-def _insert(drafts: list[_Draft], draft: _Draft) -> None:
-    """Before the first region that stands below it in the same column, else at the end."""
-    box = draft[0]
-    for i, (other, _, _) in enumerate(drafts):
-        if other.y0 >= box.y1 - 0.005 and other.x0 < box.x1 and other.x1 > box.x0:
-            drafts.insert(i, draft)
-            return
-    drafts.append(draft)
+def _block(box: BBox, kind: RegionKind, words: Sequence[PlacedWord]) -> Block:
+    numbered = _TITLE_NUMBER.match(words[0].text) if words and kind is RegionKind.SECTION_HEADER else None
+    number = tuple(int(part) for part in numbered[1].split(".")) if numbered else ()
+    return Block(box, kind, sum(text_width(word.text) for word in words), number)
 
 
 def _region(region_id: str, box: BBox, kind: RegionKind, words: list[PlacedWord], aspect: float) -> Region:
@@ -119,6 +116,11 @@ def _region(region_id: str, box: BBox, kind: RegionKind, words: list[PlacedWord]
     if kind is RegionKind.TEXT and len(text) < 300 and _CAPTION.match(text):
         kind = RegionKind.CAPTION
     return Region(region_id, kind, box, text, placed, tuple(sentence_spans(text)))
+
+
+def text_width(text: str) -> int:
+    """In Latin letters; a Chinese one is twice as wide."""
+    return sum(2 if is_spaceless(character) else 1 for character in text)
 
 
 def join_words(words: Iterable[PlacedWord]) -> tuple[str, tuple[Word, ...]]:

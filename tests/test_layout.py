@@ -161,11 +161,39 @@ def test_words_outside_every_box_keep_their_paragraphs() -> None:
     assert first.box == BBox.union([w.box for w in words[:2]])
 
 
-def test_a_stray_paragraph_goes_before_what_stands_below_it_in_its_column() -> None:
+def test_a_stray_paragraph_goes_before_what_stands_below_it() -> None:
     words = printed("Left.", 0.1, 0.5, block=1) + printed("Right.", 0.6, 0.5, block=2)
     words += printed("Stray.", 0.6, 0.3, block=3)
     boxes = [layout(RegionKind.TEXT, 0.1, 0.5, 0.4, 0.55), layout(RegionKind.TEXT, 0.6, 0.5, 0.9, 0.55)]
-    assert [r.text for r in regions_of(words, *boxes)] == ["Left.", "Stray.", "Right."]
+    assert [r.text for r in regions_of(words, *boxes)] == ["Stray.", "Left.", "Right."]
+
+
+@pytest.mark.parametrize(
+    ("titles", "read"),
+    [
+        (["1. Lamps", "2. Doors", "3. Rooms", "4. Walls"], "1. 2. 3. 4."),
+        (["1. Lamps", "3. Doors", "2. Rooms", "4. Walls"], "1. 2. 3. 4."),
+        (["1.1 Lamps", "1.2 Doors", "1.10 Rooms", "1.11 Walls"], "1.1 1.2 1.10 1.11"),
+        (["A) Lamps", "B) Doors", "C) Rooms", "D) Walls"], "A) C) B) D)"),
+    ],
+    ids=["along the rows", "down the columns", "in parts", "without numbers"],
+)
+def test_the_numbers_of_titles_tell_how_cards_are_read(titles: list[str], read: str) -> None:
+    words, boxes = [], []
+    for title, (x, y) in zip(titles, [(0.1, 0.1), (0.6, 0.1), (0.1, 0.5), (0.6, 0.5)], strict=True):
+        words += printed(title, x, y) + printed("lamps that stand in the hall and doors that are red", x, y + 0.05)
+        boxes.append(layout(RegionKind.SECTION_HEADER, x, y, x + 0.3, y + 0.02))
+        boxes.append(layout(RegionKind.TEXT, x, y + 0.05, x + 0.38, y + 0.07))
+    found = [r.text.split()[0] for r in regions_of(words, *boxes) if r.kind is RegionKind.SECTION_HEADER]
+    assert " ".join(found) == read
+
+
+def test_columns_of_chinese_are_prose_at_half_the_characters() -> None:
+    words, boxes = [], []
+    for x, y in [(0.1, 0.1), (0.6, 0.1), (0.1, 0.2), (0.6, 0.2)]:
+        words.append(PlacedWord("灯是红色的并且立在房子的大门旁边没有人知道为", BBox(x, y, x + 0.3, y + LINE), 0))
+        boxes.append(layout(RegionKind.TEXT, x, y, x + 0.3, y + LINE))
+    assert [r.box.x0 for r in regions_of(words, *boxes)] == [0.1, 0.1, 0.6, 0.6]
 
 
 def test_a_word_goes_to_the_smallest_box_around_it() -> None:
