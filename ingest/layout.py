@@ -22,6 +22,8 @@ _CAPTION_GAP = 0.08
 _MAX_HEADER_ROWS = 4
 # "12", "- 12 -", "Page 12 of 40", "第12页", "12 Annual report", "Annual report 12"
 _PAGE_LABEL = re.compile(r"\W*(?:page|p\.|第)?\s*(\d{1,4})\b(?!\.\d)|.*\s(\d{1,4})\W*$", re.IGNORECASE | re.DOTALL)
+# The same without a title
+_PAGE_NUMBER = re.compile(r"\W*(?:page|p\.|第)?\s*(\d{1,4})\s*(?:(?:of|/)\s*\d{1,4}|页)?\W*", re.IGNORECASE)
 # What numbers a title: "2", "2.", "2.1", "2.1.3)"
 _TITLE_NUMBER = re.compile(r"^(\d{1,3}(?:\.\d{1,3})*)[.):]?$")
 _EDGE = 0.08
@@ -64,7 +66,7 @@ def build_regions(
         drafts.append((BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
     if not drafts:
         drafts = [(WHOLE_PAGE, RegionKind.PICTURE, [])]
-    drafts = [(box, _furniture(box, kind, inside), inside) for box, kind, inside in drafts]
+    drafts = _with_furniture(drafts)
     if all(kind.is_furniture for _, kind, _ in drafts):  # the only line of a page is its content, wherever it stands
         drafts = [(box, RegionKind.TEXT, inside) for box, _, inside in drafts]
     drafts = [drafts[i] for i in reading_order([_block(*draft) for draft in drafts])]
@@ -74,18 +76,42 @@ def build_regions(
     return tuple(_with_captions(regions))
 
 
-def _furniture(box: BBox, kind: RegionKind, words: Sequence[PlacedWord]) -> RegionKind:
-    """The kind of a region, a running head or foot where it is a short line in the margin."""
-    if kind in (RegionKind.TABLE, RegionKind.SECTION_HEADER) or not 0 < sum(len(w.text) for w in words) < _MARGIN_TEXT:
-        return kind
-    if box.y1 < _MARGIN or (box.y1 < 2 * _MARGIN and _is_running_head(words)):
+_Draft = tuple[BBox, RegionKind, list[PlacedWord]]
+
+
+def _with_furniture(drafts: Sequence[_Draft]) -> list[_Draft]:
+    """The same regions, short lines in the margins marked as running heads and feet.
+
+    Further in, only what reads like one is taken, where nothing of the body stands between it and the edge.
+    """
+    heads = {i for i, (_, kind, words) in enumerate(drafts) if _is_short(kind, words) and _is_running_head(words)}
+    body = [box for i, (box, _, words) in enumerate(drafts) if words and i not in heads and not _margin(box, _MARGIN)]
+    top, bottom = min((b.y0 for b in body), default=1.0), max((b.y1 for b in body), default=0.0)
+    marked = []
+    for i, (box, kind, words) in enumerate(drafts):
+        furniture = _margin(box, _MARGIN) if _is_short(kind, words) else None
+        if i in heads and (box.y1 <= top or box.y0 >= bottom):
+            furniture = _margin(box, 2 * _MARGIN)
+        marked.append((box, furniture or kind, words))
+    return marked
+
+
+def _margin(box: BBox, depth: float) -> RegionKind | None:
+    if box.y1 < depth:
         return RegionKind.PAGE_HEADER
-    return RegionKind.PAGE_FOOTER if box.y0 > 1 - _MARGIN else kind
+    return RegionKind.PAGE_FOOTER if box.y0 > 1 - depth else None
+
+
+def _is_short(kind: RegionKind, words: Sequence[PlacedWord]) -> bool:
+    fixed = kind in (RegionKind.TABLE, RegionKind.SECTION_HEADER)
+    return not fixed and 0 < sum(len(w.text) for w in words) < _MARGIN_TEXT
 
 
 def _is_running_head(words: Sequence[PlacedWord]) -> bool:
-    """A title in capitals with a page number, as books have it."""
+    """A page number, alone or with a title in capitals, as books have it."""
     text = join_words(words)[0]
+    if alone := _PAGE_NUMBER.fullmatch(text):
+        return not _YEAR.match(alone[1])
     letters = [c for c in text if c.isalpha()]
     capitals = sum(c.isupper() for c in letters)
     return _PAGE_LABEL.match(text) is not None and bool(letters) and capitals > 0.6 * len(letters)
