@@ -24,7 +24,7 @@ _PROSE = 40
 _INSIDE = 0.8
 _HEADS = (RegionKind.PAGE_HEADER,)
 _FEET = (RegionKind.PAGE_FOOTER,)
-_COLUMN_KINDS = (RegionKind.TEXT, RegionKind.LIST_ITEM, RegionKind.CAPTION, RegionKind.TABLE)
+_COLUMN_KINDS = (RegionKind.TEXT, RegionKind.LIST_ITEM, RegionKind.TABLE)
 _BODY = tuple(kind for kind in RegionKind if not kind.is_furniture)
 
 
@@ -152,8 +152,6 @@ def _stop_of_columns(bands: Sequence[list[int]], start: int, blocks: Sequence[Bl
         cut = _columns([i for band in bands[start:end] for i in band], blocks, _GUTTER)
         if len(cut) > 1:
             columns, stop = cut, end
-        elif columns:
-            break
     held = [column for column in columns if any(blocks[i].makes_column for i in column)]
     if len(held) < 2 or _stands_over(bands[start], columns, blocks):
         return start + 1

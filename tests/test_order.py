@@ -92,8 +92,8 @@ PAGES: dict[str, list[Block]] = {
     ],
     "a column whose first lines stand above the other one": [left(0.3, 0.8), right(0.1, 0.25), right(0.3, 0.8)],
     "a title of its own over the right column": [left(0.3, 0.8), title(0.55, 0.25, 0.8), right(0.3, 0.8)],
-    "a centred title that stands over the left column and beyond": [
-        title(0.4, 0.05, 0.51),
+    "a title that stands over the right column and beyond": [
+        title(0.488, 0.05, 0.7),
         left(0.1, 0.8),
         right(0.1, 0.8),
     ],
@@ -108,7 +108,7 @@ PAGES: dict[str, list[Block]] = {
         label(0.7, 0.14, 0.9),
         block(0.1, 0.17, 0.9, 0.4, TABLE),
     ],
-    "words of one line that touch": [label(0.1, 0.1, 0.303), label(0.3, 0.102, 0.5)],
+    "words of one line that touch": [label(0.1, 0.102, 0.303), label(0.3, 0.1, 0.5)],
     "a title whose box reaches into the line below": [
         block(0.4, 0.1, 0.6, 0.165, TITLE, letters=8),
         label(0.1, 0.155, 0.3),
@@ -151,6 +151,20 @@ PAGES: dict[str, list[Block]] = {
         block(0.1, 0.1, 0.3, 0.3, PICTURE),
         block(0.4, 0.35, 0.9, 0.6),
     ],
+    "prose beside tables": [
+        left(0.1, 0.2),
+        left(0.22, 0.4),
+        block(0.52, 0.1, 0.9, 0.2, TABLE),
+        block(0.52, 0.22, 0.9, 0.4, TABLE),
+    ],
+    "labels in a picture beside paragraphs": [
+        block(0.5, 0.1, 0.9, 0.28),
+        block(0.5, 0.32, 0.9, 0.5),
+        block(0.1, 0.1, 0.4, 0.5, PICTURE),
+        label(0.2, 0.15, 0.3),
+        label(0.2, 0.4, 0.3),
+        block(0.1, 0.6, 0.9, 0.8),
+    ],
     "labels in a picture": [
         block(0.1, 0.1, 0.9, 0.2),
         block(0.1, 0.3, 0.9, 0.6, PICTURE),
@@ -164,10 +178,10 @@ PAGES: dict[str, list[Block]] = {
         block(0.1, 0.4, 0.9, 0.5),
     ],
     "running heads first, feet last": [
-        block(0.1, 0.02, 0.9, 0.03, RegionKind.PAGE_HEADER),
-        left(0.1, 0.95),
-        right(0.1, 0.9),
-        block(0.52, 0.93, 0.9, 0.94, RegionKind.PAGE_FOOTER),
+        block(0.6, 0.09, 0.9, 0.11, RegionKind.PAGE_HEADER),
+        left(0.1, 0.9),
+        right(0.12, 0.95),
+        block(0.1, 0.93, 0.4, 0.94, RegionKind.PAGE_FOOTER),
     ],
 }
 
