@@ -22,6 +22,8 @@ _EDGE = 0.01
 _PROSE = 40
 # Share of a block inside another that makes it a part of that: labels in a chart.
 _INSIDE = 0.8
+# More blocks than any text has: a map or a drawing, not worth the time, which grows with their square.
+_MOST_BLOCKS = 200
 _HEADS = (RegionKind.PAGE_HEADER,)
 _FEET = (RegionKind.PAGE_FOOTER,)
 _COLUMN_KINDS = (RegionKind.TEXT, RegionKind.LIST_ITEM, RegionKind.TABLE)
@@ -45,6 +47,8 @@ class Block(NamedTuple):
 
 def reading_order(blocks: Sequence[Block]) -> list[int]:
     """Indexes of `blocks` in the order of reading: running heads, body, running feet."""
+    if len(blocks) > _MOST_BLOCKS:
+        return sorted(range(len(blocks)), key=lambda i: (blocks[i].box.y0, blocks[i].box.x0))
     order: list[int] = []
     for kinds in (_HEADS, _BODY, _FEET):
         outer, inner = _nested([i for i, block in enumerate(blocks) if block.kind in kinds], blocks)
@@ -146,12 +150,15 @@ def _sections(bands: Sequence[list[int]], blocks: Sequence[Block]) -> list[list[
 
 def _stop_of_columns(bands: Sequence[list[int]], start: int, blocks: Sequence[Block]) -> int:
     """The band before which the columns end that begin at band `start`; where none do, the next."""
-    columns: list[list[int]] = []
+    spans: list[tuple[float, float]] = []  # the columns so far, along x
     stop = start + 1
-    for end in range(stop, len(bands) + 1):
-        cut = _columns([i for band in bands[start:end] for i in band], blocks, _GUTTER)
-        if len(cut) > 1:
-            columns, stop = cut, end
+    for end, band in enumerate(bands[start:], start=start + 1):
+        spans = _merged([*spans, *((blocks[i].box.x0, blocks[i].box.x1) for i in band)])
+        if len(spans) > 1:
+            stop = end
+        elif stop > start + 1:
+            break
+    columns = _columns([i for band in bands[start:stop] for i in band], blocks, _GUTTER)
     held = [column for column in columns if any(blocks[i].makes_column for i in column)]
     if len(held) < 2 or _stands_over(bands[start], columns, blocks):
         return start + 1
@@ -159,6 +166,17 @@ def _stop_of_columns(bands: Sequence[list[int]], start: int, blocks: Sequence[Bl
     while stop > start + 1 and all(blocks[i].kind is RegionKind.SECTION_HEADER for i in bands[stop - 1]):
         stop -= 1
     return stop
+
+
+def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Spans along x, those joined between which there is no gutter."""
+    merged: list[tuple[float, float]] = []
+    for start, stop in sorted(spans):
+        if merged and start < merged[-1][1] + _GUTTER:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        else:
+            merged.append((start, stop))
+    return merged
 
 
 def _stands_over(band: Sequence[int], columns: Sequence[list[int]], blocks: Sequence[Block]) -> bool:

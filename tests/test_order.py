@@ -62,6 +62,13 @@ def test_two_columns_of_prose_are_read_one_after_the_other(paragraphs: list[tupl
     assert read == sorted(read, key=lambda box: (box.x0, box.y0))
 
 
+def test_a_page_of_countless_labels_is_read_from_top_to_bottom() -> None:
+    labels = [label(0.1 + 0.04 * (i % 20), 0.1 + 0.02 * (i // 20), 0.13 + 0.04 * (i % 20)) for i in range(400)]
+    assert reading_order(labels[::-1]) == list(range(400))[::-1]
+    heap = [block(0.1, 0.1 + i / 10_000, 0.9, 0.5 + i / 10_000) for i in range(1000)]  # each in the way of each
+    assert reading_order(heap) == list(range(1000))
+
+
 def assert_read_as_listed(*blocks: Block) -> None:
     backwards = blocks[::-1]  # so that nothing is right by standing still
     assert [backwards[i] for i in reading_order(backwards)] == list(blocks)
