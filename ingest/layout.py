@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
+from ingest.order import Block, reading_order
 from ingest.tables import Grid, header_rows, table_rows
 from mmrag.tables import CELL
 from mmrag.text import is_spaceless, sentence_spans
@@ -19,6 +20,10 @@ _YEAR = re.compile(r"^(19|20)\d\d$")
 _CAPTION_GAP = 0.08
 # "12", "- 12 -", "Page 12 of 40", "第12页", "12 Annual report", "Annual report 12"
 _PAGE_LABEL = re.compile(r"\W*(?:page|p\.|第)?\s*(\d{1,4})\b(?!\.\d)|.*\s(\d{1,4})\W*$", re.IGNORECASE | re.DOTALL)
+# The same without a title
+_PAGE_NUMBER = re.compile(r"\W*(?:page|p\.|第)?\s*(\d{1,4})\s*(?:(?:of|/)\s*\d{1,4}|页)?\W*", re.IGNORECASE)
+# What numbers a title: "2", "2.", "2.1", "2.1.3)"
+_TITLE_NUMBER = re.compile(r"^(\d{1,3}(?:\.\d{1,3})*)[.):]?$")
 _EDGE = 0.08
 # Shares of the page's height: above and below stand running heads and feet, of less than so many letters.
 _MARGIN = 0.06
@@ -34,7 +39,7 @@ class PlacedWord(NamedTuple):
 
 
 class LayoutBox(NamedTuple):
-    """What the layout model saw, in reading order."""
+    """What the layout model saw."""
 
     box: BBox
     kind: RegionKind
@@ -64,12 +69,13 @@ def build_regions(
     ]
     for _, block in groupby(held[-1], key=lambda word: word.block):
         stray = list(block)
-        _insert(drafts, (BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
+        drafts.append((BBox.union([w.box for w in stray]), RegionKind.TEXT, stray))
     if not drafts:
         drafts = [(WHOLE_PAGE, RegionKind.PICTURE, [])]
-    drafts = [(box, _furniture(box, kind, inside), inside) for box, kind, inside in drafts]
+    drafts = _with_furniture(drafts)
     if all(kind.is_furniture for _, kind, _ in drafts):  # the only line of a page is its content, wherever it stands
         drafts = [(box, RegionKind.TEXT, inside) for box, _, inside in drafts]
+    drafts = [drafts[i] for i in reading_order([_block(*draft) for draft in drafts])]
     regions = [
         _region(f"{page_id}-r{i}", box, kind, inside, grids, aspect)
         for i, (box, kind, inside) in enumerate(drafts, start=1)
@@ -83,24 +89,45 @@ def _ruled(box: LayoutBox, grids: Sequence[Grid]) -> LayoutBox:
     return box._replace(box=BBox.union([box.box, *inside])) if box.kind is RegionKind.TABLE else box
 
 
-def _furniture(box: BBox, kind: RegionKind, words: Sequence[PlacedWord]) -> RegionKind:
-    """The kind of a region, a running head or foot where it is a short line in the margin."""
-    if kind in (RegionKind.TABLE, RegionKind.SECTION_HEADER) or not 0 < sum(len(w.text) for w in words) < _MARGIN_TEXT:
-        return kind
-    if box.y1 < _MARGIN or (box.y1 < 2 * _MARGIN and _is_running_head(words)):
+_Draft = tuple[BBox, RegionKind, list[PlacedWord]]
+
+
+def _with_furniture(drafts: Sequence[_Draft]) -> list[_Draft]:
+    """The same regions, short lines in the margins marked as running heads and feet.
+
+    Further in, only what reads like one is taken, where nothing of the body stands between it and the edge.
+    """
+    heads = {i for i, (_, kind, words) in enumerate(drafts) if _is_short(kind, words) and _is_running_head(words)}
+    body = [box for i, (box, _, words) in enumerate(drafts) if words and i not in heads and not _margin(box, _MARGIN)]
+    top, bottom = min((b.y0 for b in body), default=1.0), max((b.y1 for b in body), default=0.0)
+    marked = []
+    for i, (box, kind, words) in enumerate(drafts):
+        furniture = _margin(box, _MARGIN) if _is_short(kind, words) else None
+        if i in heads and (box.y1 <= top or box.y0 >= bottom):
+            furniture = _margin(box, 2 * _MARGIN)
+        marked.append((box, furniture or kind, words))
+    return marked
+
+
+def _margin(box: BBox, depth: float) -> RegionKind | None:
+    if box.y1 < depth:
         return RegionKind.PAGE_HEADER
-    return RegionKind.PAGE_FOOTER if box.y0 > 1 - _MARGIN else kind
+    return RegionKind.PAGE_FOOTER if box.y0 > 1 - depth else None
+
+
+def _is_short(kind: RegionKind, words: Sequence[PlacedWord]) -> bool:
+    fixed = kind in (RegionKind.TABLE, RegionKind.SECTION_HEADER)
+    return not fixed and 0 < sum(len(w.text) for w in words) < _MARGIN_TEXT
 
 
 def _is_running_head(words: Sequence[PlacedWord]) -> bool:
-    """A title in capitals with a page number, as books have it."""
+    """A page number, alone or with a title in capitals, as books have it."""
     text = join_words(words)[0]
+    if alone := _PAGE_NUMBER.fullmatch(text):
+        return not _YEAR.match(alone[1])
     letters = [c for c in text if c.isalpha()]
     capitals = sum(c.isupper() for c in letters)
     return _PAGE_LABEL.match(text) is not None and bool(letters) and capitals > 0.6 * len(letters)
-
-
-_Draft = tuple[BBox, RegionKind, list[PlacedWord]]
 
 
 def _assign(words: Sequence[PlacedWord], boxes: Sequence[LayoutBox]) -> dict[int, list[PlacedWord]]:
@@ -113,14 +140,10 @@ def _assign(words: Sequence[PlacedWord], boxes: Sequence[LayoutBox]) -> dict[int
     return held
 
 
-def _insert(drafts: list[_Draft], draft: _Draft) -> None:
-    """Before the first region that stands below it in the same column, else at the end."""
-    box = draft[0]
-    for i, (other, _, _) in enumerate(drafts):
-        if other.y0 >= box.y1 - 0.005 and other.x0 < box.x1 and other.x1 > box.x0:
-            drafts.insert(i, draft)
-            return
-    drafts.append(draft)
+def _block(box: BBox, kind: RegionKind, words: Sequence[PlacedWord]) -> Block:
+    numbered = _TITLE_NUMBER.match(words[0].text) if words and kind is RegionKind.SECTION_HEADER else None
+    number = tuple(int(part) for part in numbered[1].split(".")) if numbered else ()
+    return Block(box, kind, sum(text_width(word.text) for word in words), number)
 
 
 def _region(
@@ -134,6 +157,11 @@ def _region(
     if kind is RegionKind.TEXT and len(text) < 300 and _CAPTION.match(text):
         kind = RegionKind.CAPTION
     return Region(region_id, kind, box, text, placed, tuple(sentence_spans(text)))
+
+
+def text_width(text: str) -> int:
+    """In Latin letters; a Chinese one is twice as wide."""
+    return sum(2 if is_spaceless(character) else 1 for character in text)
 
 
 def join_words(words: Iterable[PlacedWord]) -> tuple[str, tuple[Word, ...]]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ingest.layout import LayoutBox, PlacedWord
+from ingest.layout import LayoutBox, PlacedWord, text_width
 from ingest.tables import visual_rows
-from mmrag.text import is_spaceless
 from mmrag.types import WHOLE_PAGE, BBox, RegionKind
 
 if TYPE_CHECKING:
@@ -67,18 +66,13 @@ def _grids(lines: list[PlacedWord]) -> list[BBox]:
     grids: list[list[BBox]] = []
     for row in visual_rows(lines):
         box = BBox.union([line.box for line in row])
-        if len(row) < 2 or any(_width(line.text) > _CELL_WIDTH for line in row):
+        if len(row) < 2 or any(text_width(line.text) > _CELL_WIDTH for line in row):
             continue
         if grids and box.y0 - grids[-1][-1].y1 < _ROW_GAP * box.height:
             grids[-1].append(box)
         else:
             grids.append([box])
     return [BBox.union(rows) for rows in grids if len(rows) > 1]
-
-
-def _width(text: str) -> int:
-    """In Latin letters; a Chinese one is twice as wide."""
-    return sum(2 if is_spaceless(character) else 1 for character in text)
 
 
 def _paragraphs(lines: list[tuple[str, BBox]]) -> list[PlacedWord]:

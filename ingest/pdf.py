@@ -19,6 +19,7 @@ from ingest.rules import ruled_grids
 from ingest.scan import readable_copy
 from ingest.tables import Grid, holds_words
 from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
+from ingest.words import text_layer
 from mmrag.errors import EncryptedFile, UnreadableFile
 from mmrag.render import IMAGE_DPI, image_frame, is_image, pdf_page_image
 from mmrag.types import WHOLE_PAGE, BBox, Page, RegionKind
@@ -47,7 +48,6 @@ _OCR_DPI = 300
 _SOURCES = {(True, True): "mixed", (True, False): "native", (False, True): "ocr", (False, False): "none"}
 # An image file with more printed lines than this is a scanned page; with fewer it is a picture with words in it.
 _SCAN_LINES = 12
-_WORD_FLAGS = pymupdf.TEXTFLAGS_WORDS & ~pymupdf.TEXT_PRESERVE_LIGATURES
 
 
 class FileFacts(NamedTuple):
@@ -113,11 +113,7 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
         """From PyMuPDF's unrotated, crop-relative points."""
         return BBox.from_size(pymupdf.Rect(box[:4]) * page.rotation_matrix, width, height)
 
-    native = [
-        PlacedWord(text, visible(box), block)
-        for *box, text, block, _, _ in page.get_text("words", flags=_WORD_FLAGS)
-        if text.strip()
-    ]
+    native = text_layer(page, visible)
     layer = [] if is_garbage(native) else without_doubles(native)
     log = page.get_bboxlog()
     words = [] if is_old_ocr(log) else layer

@@ -162,11 +162,40 @@ def test_words_outside_every_box_keep_their_paragraphs() -> None:
     assert first.box == BBox.union([w.box for w in words[:2]])
 
 
-def test_a_stray_paragraph_goes_before_what_stands_below_it_in_its_column() -> None:
+def test_a_stray_paragraph_goes_before_what_stands_below_it() -> None:
     words = printed("Left.", 0.1, 0.5, block=1) + printed("Right.", 0.6, 0.5, block=2)
     words += printed("Stray.", 0.6, 0.3, block=3)
     boxes = [layout(RegionKind.TEXT, 0.1, 0.5, 0.4, 0.55), layout(RegionKind.TEXT, 0.6, 0.5, 0.9, 0.55)]
-    assert [r.text for r in regions_of(words, *boxes)] == ["Left.", "Stray.", "Right."]
+    assert [r.text for r in regions_of(words, *boxes)] == ["Stray.", "Left.", "Right."]
+
+
+@pytest.mark.parametrize(
+    ("titles", "read"),
+    [
+        (["1. Lamps", "2. Doors", "3. Rooms", "4. Walls"], "1. 2. 3. 4."),
+        (["1. Lamps", "3. Doors", "2. Rooms", "4. Walls"], "1. 2. 3. 4."),
+        (["1.1 Lamps", "1.2 Doors", "1.10 Rooms", "1.11 Walls"], "1.1 1.2 1.10 1.11"),
+        (["1. Lamps", "4. Doors", "3. Rooms", "2. Walls"], "1. 3. 4. 2."),
+        (["A) Lamps", "B) Doors", "C) Rooms", "D) Walls"], "A) C) B) D)"),
+    ],
+    ids=["along the rows", "down the columns", "in parts", "neither", "without numbers"],
+)
+def test_the_numbers_of_titles_tell_how_cards_are_read(titles: list[str], read: str) -> None:
+    words, boxes = [], []
+    for title, (x, y) in zip(titles, [(0.1, 0.1), (0.6, 0.1), (0.1, 0.5), (0.6, 0.5)], strict=True):
+        words += printed(title, x, y) + printed("lamps that stand in the hall and doors that are red", x, y + 0.05)
+        boxes.append(layout(RegionKind.SECTION_HEADER, x, y, x + 0.3, y + 0.02))
+        boxes.append(layout(RegionKind.TEXT, x, y + 0.05, x + 0.38, y + 0.07))
+    found = [r.text.split()[0] for r in regions_of(words, *boxes) if r.kind is RegionKind.SECTION_HEADER]
+    assert " ".join(found) == read
+
+
+def test_columns_of_chinese_are_prose_at_half_the_characters() -> None:
+    words, boxes = [], []
+    for x, y in [(0.1, 0.1), (0.6, 0.1), (0.1, 0.2), (0.6, 0.2)]:
+        words.append(PlacedWord("灯是红色的并且立在房子的大门旁边没有人知道为", BBox(x, y, x + 0.3, y + LINE), 0))
+        boxes.append(layout(RegionKind.TEXT, x, y, x + 0.3, y + LINE))
+    assert [r.box.x0 for r in regions_of(words, *boxes)] == [0.1, 0.1, 0.6, 0.6]
 
 
 def test_a_word_goes_to_the_smallest_box_around_it() -> None:
@@ -186,6 +215,58 @@ def test_a_region_grows_to_hold_the_words_that_its_box_cuts() -> None:
     words = printed("Ascenders", 0.1, 0.1)
     (region,) = regions_of(words, layout(RegionKind.TEXT, 0.11, 0.104, 0.9, 0.2))
     assert region.box == BBox(0.1, 0.1, 0.9, 0.2)
+
+
+# -- running heads and feet ------------------------------------------------------------------------------------------
+
+
+def kinds(*placed: tuple[str, float, float], kind: RegionKind = RegionKind.TEXT) -> dict[str, RegionKind]:
+    """The kinds of printed lines, each in a box of its own, on a page with a paragraph in the middle."""
+    lines = [*placed, ("The lamp is red.", 0.1, 0.5)]
+    boxes = [layout(kind, x, y, x + 0.4, y + LINE) for _, x, y in lines]
+    words = [word for text, x, y in lines for word in printed(text, x, y)]
+    return {region.text: region.kind for region in regions_of(words, *boxes)}
+
+
+@pytest.mark.parametrize(
+    ("text", "y", "kind"),
+    [
+        ("Lamps and doors", 0.04, RegionKind.PAGE_HEADER),
+        ("Lamps and doors", 0.95, RegionKind.PAGE_FOOTER),
+        ("Lamps and doors", 0.9, RegionKind.TEXT),
+        ("LAMPS 2024", 0.09, RegionKind.PAGE_HEADER),
+        ("LAMPS 2024", 0.89, RegionKind.PAGE_FOOTER),
+        ("LAMPS 2024", 0.8, RegionKind.TEXT),
+        ("14", 0.09, RegionKind.PAGE_HEADER),
+        ("14", 0.93, RegionKind.PAGE_FOOTER),
+        ("- 14 -", 0.93, RegionKind.PAGE_FOOTER),
+        ("Page 14 of 20", 0.93, RegionKind.PAGE_FOOTER),
+        ("第14页", 0.93, RegionKind.PAGE_FOOTER),
+        ("14 lamps", 0.93, RegionKind.TEXT),
+        ("14.5", 0.93, RegionKind.TEXT),
+        ("2024", 0.93, RegionKind.TEXT),  # the year on a cover
+    ],
+)
+def test_what_reads_like_a_head_or_foot_may_stand_further_in(text: str, y: float, kind: RegionKind) -> None:
+    assert kinds((text, 0.3, y))[text] is kind
+
+
+def test_two_parts_of_one_running_head_are_both_furniture() -> None:
+    assert kinds(("LAMPS 2024", 0.1, 0.09), ("14", 0.55, 0.09))["14"] is RegionKind.PAGE_HEADER
+
+
+def test_a_page_number_may_stand_over_a_running_foot() -> None:
+    assert kinds(("14", 0.3, 0.92), ("Lamps and doors", 0.3, 0.95))["14"] is RegionKind.PAGE_FOOTER
+
+
+@pytest.mark.parametrize("y", [0.93, 0.915], ids=["beside", "above"])
+def test_a_number_with_text_of_the_body_beside_or_below_it_is_no_page_number(y: float) -> None:
+    assert kinds(("14", 0.1, y), ("lamps in the hall", 0.55, 0.93))["14"] is RegionKind.TEXT
+
+
+def test_a_number_in_a_title_or_table_is_no_page_number() -> None:
+    assert kinds(("14", 0.3, 0.93), kind=RegionKind.SECTION_HEADER)["14"] is RegionKind.SECTION_HEADER
+    assert kinds(("14", 0.3, 0.93), kind=RegionKind.TABLE)["14"] is RegionKind.TABLE
 
 
 # -- captions --------------------------------------------------------------------------------------------------------
