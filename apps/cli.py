@@ -7,16 +7,15 @@ are imported inside the commands that need them, so that `--help` is immediate.
 from __future__ import annotations
 
 import io
-import json
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apps import cli_eval
+from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
 from apps.terminal import (
     clean,
     file_size,
@@ -28,11 +27,9 @@ from apps.terminal import (
     print_line,
     print_note,
     print_report,
-    print_retrieval,
     print_table,
     show_progress,
 )
-from mmrag import __version__
 from mmrag.errors import MmragError, UsageError
 
 if TYPE_CHECKING:
@@ -50,32 +47,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-Store = Annotated[
-    Path | None,
-    typer.Option("--store", "-s", envvar="MMRAG_STORE", help="Folder of the store.", show_default="./mmrag-store"),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option(
-        "--profile",
-        "-p",
-        envvar="MMRAG_PROFILE",
-        help="offline (all models come with the install, no torch) or full (CLIP; needs mmrag[full]).",
-        show_default="offline",
-    ),
-]
-ImageEncoder = Annotated[
-    str | None,
-    typer.Option(
-        "--image-encoder",
-        help="A CLIP-family checkpoint, by hub name or folder, that encodes pictures; or captions, for none.",
-        show_default="by profile",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
 Names = Annotated[list[str] | None, typer.Option("--document", "-d", help="Only in files of this name; repeatable.")]
 Pages = Annotated[int, typer.Option("--top-k", "-k", min=1, max=1000, help="How many pages to look at.")]
+app.add_typer(cli_eval.app, name="eval")
 
 
 @app.command()
@@ -95,19 +70,19 @@ def ingest(
     Content that the store already holds is skipped; a changed file replaces its old version. A file that cannot be read
     is named with its reason, and the rest goes on; the exit code is then 1.
     """
-    with _errors(debug):
+    with errors(debug):
         from ingest.pipeline import Outcome, ingest_files
         from mmrag.index import Index
         from mmrag.models import load_encoders
 
-        settings = _settings(store, profile, image_encoder)
-        encoders = load_encoders(settings)
-        with Index.open(settings.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
+        chosen = settings(store, profile, image_encoder)
+        encoders = load_encoders(chosen)
+        with Index.open(chosen.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
             report = ingest_files(index, sources, encoders, workers=workers, on_progress=on_progress)
         if as_json:
             print_json(report.to_json())
         else:
-            print_report(report, settings.store)
+            print_report(report, chosen.store)
     if report.count(Outcome.FAILED):
         raise typer.Exit(1)
 
@@ -118,6 +93,7 @@ def ask(
     store: Store = None,
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
+    reranker: Reranker = None,
     document: Names = None,
     top_k: Pages = 8,
     html: Annotated[
@@ -127,14 +103,14 @@ def ask(
     debug: Debug = False,
 ) -> None:
     """Answer a question with citations, or say that the documents do not answer it."""
-    with _errors(debug):
+    with errors(debug):
         answers: list[Answer] = []
 
         def answer(text: str) -> Answer:
             answers.append(rag.ask(text, top_k=top_k, documents=document))
             return answers[-1]
 
-        with _open(_settings(store, profile, image_encoder)) as rag:
+        with _open(settings(store, profile, image_encoder, reranker)) as rag:
             failed = _each(question, answer, lambda found: found.to_json(), print_answer, as_json)
         if html:
             from apps.overlay import answers_html
@@ -147,20 +123,26 @@ def ask(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for, or - to read one query a line from standard input.")],
+    query: Annotated[
+        str, typer.Argument(help="What to look for, or - to read one query a line from standard input.")
+    ] = "",
+    image: Annotated[
+        str | None, typer.Option(help="A picture to look for, alone or with words; needs an image encoder.")
+    ] = None,
     store: Store = None,
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
+    reranker: Reranker = None,
     document: Names = None,
     top_k: Pages = 10,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Find pages, best first, each with its best region (text, table or picture)."""
-    with _errors(debug), _open(_settings(store, profile, image_encoder)) as rag:
+    with errors(debug), _open(settings(store, profile, image_encoder, reranker)) as rag:
         failed = _each(
             query,
-            lambda text: rag.search(text, top_k=top_k, documents=document),
+            lambda text: rag.search(text, image=image, top_k=top_k, documents=document),
             lambda found: [evidence.to_json() for evidence in found],
             print_evidence,
             as_json,
@@ -172,7 +154,7 @@ def search(
 @app.command(name="list")
 def list_documents(store: Store = None, as_json: Json = False, debug: Debug = False) -> None:
     """List the documents in the store."""
-    with _errors(debug):
+    with errors(debug):
         with _index(store) as index:
             documents = index.documents()
         if as_json:
@@ -194,7 +176,7 @@ def remove(
     debug: Debug = False,
 ) -> None:
     """Remove documents from the store and leave nothing of them behind. The original files are not touched."""
-    with _errors(debug):
+    with errors(debug):
         from mmrag.retrieve import resolve_documents
 
         with _index(store) as index:
@@ -221,7 +203,7 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Write a page as a PNG with regions drawn on it: those named, or all of a document's page."""
-    with _errors(debug):
+    with errors(debug):
         from apps.overlay import write_page_png
 
         with _index(store) as index:
@@ -243,10 +225,10 @@ def show(
 @app.command()
 def doctor(store: Store = None, profile: Profile = None, as_json: Json = False, debug: Debug = False) -> None:
     """Say what is installed, which weights are here, what the machine has, and what to do next."""
-    with _errors(debug):
+    with errors(debug):
         from apps.doctor import examine
 
-        findings = examine(_settings(store, profile, None))
+        findings = examine(settings(store, profile))
         if as_json:
             print_json([finding._asdict() for finding in findings])
             return
@@ -262,7 +244,7 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Build a small collection, ingest it, ask five questions and write a page that shows the cited regions."""
-    with _errors(debug):
+    with errors(debug):
         from apps.demo import run_demo
 
         with show_progress(enabled=not as_json) as on_progress:
@@ -277,69 +259,6 @@ def demo(
         print_line("Ask your own documents:               mmrag ingest FOLDER, then mmrag ask 'your question'")
 
 
-evals = typer.Typer(help="Measure on published labels.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(evals, name="eval")
-
-
-@evals.command()
-def retrieval(
-    data: Annotated[Path, typer.Option(help="Folder with pdf/ and questions.jsonl.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the JSON file and the plot.")] = Path(
-        "runs"
-    ),
-    store: Store = None,
-    profile: Profile = None,
-    image_encoder: ImageEncoder = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Score the ranking of pages and regions, with intervals, an ablation and latency.
-
-    Ingests into the store what it lacks of pdf/. Prints a table, writes a JSON file and a plot.
-    """
-    with _errors(debug):
-        from eval.retrieval import evaluate_retrieval, load_questions, plot_ablation
-        from ingest.pipeline import ingest_files
-        from mmrag.engine import open_rag
-
-        settings = _settings(store, profile, image_encoder)
-        questions = load_questions(data)
-        with open_rag(settings, create=True) as rag:
-            with show_progress(enabled=not as_json) as on_progress:
-                ingest_files(rag.index, [data / "pdf"], rag.encoders, on_progress=on_progress)
-            report = evaluate_retrieval(rag, questions)
-            made_by = {"mmrag": __version__, "text": rag.encoders.text_identity, "image": rag.encoders.image_identity}
-        output.mkdir(parents=True, exist_ok=True)
-        result = {"made_by": made_by, "profile": settings.profile, **report.to_json()}
-        (output / "retrieval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
-        plot_ablation(report, output / "retrieval.png")
-        if as_json:
-            print_json(result)
-        else:
-            print_retrieval(report)
-            print_line(f"Written to {output}/retrieval.json and retrieval.png")
-
-
-@evals.command()
-def page_facts(
-    data: Annotated[Path, typer.Option(help="Folder with page_facts.jsonl and ocr_pages/.")],
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Check published facts of single pages: text present or absent, reading order, table cells."""
-    with _errors(debug):
-        from eval.page_facts import check_page_facts
-
-        results = check_page_facts(data)
-        if as_json:
-            print_json([result._asdict() for result in results])
-            return
-        kinds = dict.fromkeys(result.type for result in results)
-        held = {kind: [r.holds for r in results if r.type == kind] for kind in kinds}
-        print_table(("fact", "hold>", "of>"), ((kind, str(sum(h)), str(len(h))) for kind, h in held.items()))
-        print_line(f"Fail: {', '.join(result.id for result in results if not result.holds) or 'none'}")
-
-
 def main() -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):  # a line that is not UTF-8 costs only itself
         sys.stdin.reconfigure(errors="surrogateescape")
@@ -352,43 +271,10 @@ def main() -> None:
 # -- shared by the commands ------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _errors(debug: bool) -> Iterator[None]:
-    """One clear sentence and an exit code instead of a traceback."""
-    if debug:
-        logging.basicConfig(level=logging.DEBUG)
-    try:
-        yield
-    except MmragError as error:
-        if debug:
-            raise
-        _fail(str(error), code=2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        _fail("Interrupted. What was committed stays; run the same command again to go on.", code=130)
-    except BrokenPipeError:  # `mmrag search … | head`
-        sys.stderr.close()
-        raise typer.Exit(1) from None
-    except OSError as error:
-        if debug:
-            raise
-        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), code=1)
-
-
-def _fail(message: str, *, code: int) -> NoReturn:
-    print_note(f"mmrag: {message}")
-    raise typer.Exit(code)
-
-
-def _settings(store: Path | None, profile: str | None, image_encoder: str | None) -> Settings:
-    from mmrag.settings import load_settings
-
-    return load_settings(profile, store=store, image_encoder=image_encoder)
-
-
 def _index(store: Path | None) -> Index:
     from mmrag.index import Index
 
-    return Index.open(_settings(store, None, None).store)
+    return Index.open(settings(store).store)
 
 
 def _open(settings: Settings) -> Rag:

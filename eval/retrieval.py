@@ -6,7 +6,7 @@ Page scores are trec_eval's, by ir_measures. Knows the format of a data folder (
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
@@ -129,15 +129,16 @@ def evaluate_retrieval(rag: Rag, questions: Sequence[Question]) -> RetrievalRepo
             group: _summary(_only(whole, {q.id for q in questions if group in q.groups}))
             for group in sorted({group for q in questions for group in q.groups})
         },
-        ablation={name: _summary(scores(legs, weights)) for name, weights in _ablations(Weights())},
+        ablation={name: _summary(scores(legs, weights)) for name, weights in _ablations(Weights(), legs.values())},
         region_hit=_score(found) if found else None,
         latency={f"p{p}": float(np.percentile(seconds, p)) for p in (50, 95)},
     )
 
 
-def _ablations(weights: Weights) -> Iterator[tuple[str, Weights]]:
-    """Each leg alone, and all but each."""
-    names = [field.name for field in fields(weights)]
+def _ablations(weights: Weights, legs: Iterable[Mapping[str, Leg]]) -> Iterator[tuple[str, Weights]]:
+    """Each leg that was asked alone, and all but each."""
+    asked = {name for found in legs for name in found}
+    names = [field.name for field in fields(weights) if field.name in asked]
     for name in names:
         yield f"only {name}", replace(weights, **{other: 0.0 for other in names if other != name})
     for name in names:

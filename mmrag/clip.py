@@ -7,37 +7,27 @@ index is, opens no URL, unpickles nothing, and runs no code that comes with a ch
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Callable, Sequence
-from fnmatch import filter as matching
-from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
-from PIL import Image
 
-from mmrag.errors import MissingExtra, MmragError, ModelNotFound, UnreadableFile, UsageError, require
-from mmrag.render import to_rgb
+from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, file_names, identify, locate, placement
+from mmrag.errors import MissingExtra, MmragError, UsageError, brief, require
+from mmrag.render import ImageInput, open_image
 
-ImageInput = str | Path | bytes | BytesIO | Image.Image
-"""What an image may be given as: LlamaIndex's `ImageType` (path or BytesIO) and more, but never a URL."""
-
-_WEIGHTS = "model*.safetensors"  # one file or shards; not the copies for other programs (open_clip_model.safetensors)
-_PARTS = {  # what a checkpoint consists of, and the files any one of which holds it
-    "config.json": ("config.json",),
-    "weights in safetensors form": (_WEIGHTS,),
-    "image processor": ("preprocessor_config.json", "processor_config.json"),
-    "tokenizer": ("tokenizer.json", "vocab.json", "vocab.txt", "*.model"),
-}
-_DOWNLOAD = ["*.json", "*.txt", "*.model", _WEIGHTS]
-_HUB_SECONDS = 5.0  # for the hub to answer at all; a download then takes as long as it takes
-_DTYPES = ("float32", "bfloat16", "float16")
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # two letters or more: C:// is a drive
+_FORM = Form(
+    parts={
+        **CONFIG,
+        **TEXT_PARTS,
+        "image processor": ("preprocessor_config.json", "processor_config.json"),
+    },
+    instead="--profile offline  which needs no weights",
+)
 
 # A fast tokenizer must not be used by two threads at once ("Already borrowed"); it takes milliseconds a batch.
 _TOKENIZER_LOCK = threading.Lock()
@@ -73,14 +63,14 @@ class ClipEncoder(MultiModalEmbedding):
     ) -> None:
         require("torch", extra="full")
         require("transformers", extra="full")
-        placement = _placement(device, dtype)
+        where = placement(device, dtype)
         super().__init__(model_name=str(model_name), embed_batch_size=embed_batch_size, **kwargs)
-        self.device, self.dtype = placement
+        self.device, self.dtype = where
         self.revision = revision
-        folder = _locate(self.model_name, revision)
+        folder = locate(self.model_name, revision, _FORM)
         model, self._tokenizer, self._image_processor = _load(self.model_name, folder, self.dtype)
         self._model = model.to(self.device)
-        self._identity = _identify(self.model_name, revision, folder)
+        self._identity = f"clip:{identify(self.model_name, revision, folder)}"
         self._text_options = _text_options(model.config, self._tokenizer)
         self._dim = len(self._get_text_embedding("a photo"))  # measured: each family's config calls it something else
 
@@ -124,7 +114,7 @@ class ClipEncoder(MultiModalEmbedding):
         return self._vectors(self._model.get_text_features, inputs)
 
     def _encode_images(self, images: Sequence[ImageInput]) -> list[Embedding]:
-        inputs = self._image_processor(images=[_rgb(image) for image in images], return_tensors="pt")
+        inputs = self._image_processor(images=[open_image(image) for image in images], return_tensors="pt")
         return self._vectors(self._model.get_image_features, inputs)
 
     def _vectors(self, features: Callable[..., Any], inputs: Any) -> list[Embedding]:
@@ -180,99 +170,19 @@ def _text_options(config: Any, tokenizer: Any) -> dict[str, Any]:
     return {"padding": padding, "truncation": True, "max_length": max_length, "return_tensors": "pt"}
 
 
-def _rgb(source: ImageInput) -> Image.Image:
-    """Upright, on white paper, three channels: as a person would see it."""
-    if isinstance(source, str) and _URL.match(source):
-        raise UsageError(f"{source[:80]} is a URL, and none is ever fetched: give a file, bytes or a PIL image.")
-    try:
-        if isinstance(source, Image.Image):
-            return to_rgb(source)
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return to_rgb(image)
-    # PIL reports damage in many ways: OSError, SyntaxError (PNG), ValueError, struct.error, DecompressionBombError.
-    except Exception as error:
-        name = source if isinstance(source, str | Path) else "An image in memory"
-        raise UnreadableFile(f"{name} cannot be read as an image ({_brief(error)}): check the file.") from error
-
-
-def _placement(device: str | None, dtype: str | None) -> tuple[str, str]:
-    """The device and precision to run on, checked to exist."""
-    import torch
-
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        kind = torch.empty(1, device=device).device.type
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"Device {device} cannot be used here ({_brief(error)}): use  cpu.") from error
-    if dtype is None and kind == "cpu":
-        dtype = "float32"
-    elif dtype is None:
-        dtype = "bfloat16" if kind == "cuda" and torch.cuda.is_bf16_supported() else "float16"
-    if dtype not in _DTYPES:
-        raise UsageError(f"Precision {dtype} is unknown: use one of {', '.join(_DTYPES)}.")
-    return device, dtype
-
-
-def _locate(name: str, revision: str | None) -> Path:
-    """The folder of the checkpoint: given, in the hub's cache, or downloaded."""
-    hub = require("huggingface_hub", extra="full")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    try:
-        cached = hub.try_to_load_from_cache(name, "config.json", revision=revision)
-        # A cache with all parts is used as it is: no network, and the same weights tomorrow.
-        if isinstance(cached, str) and not _lacking(_files(Path(cached).parent)):
-            return Path(cached).parent
-        if part := _lacking(_hub_files(hub, name, revision)):
-            raise _not_found(name, f"has no {part} on the hub")
-        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=_DOWNLOAD, ignore_patterns="*/*"))
-    except hub.errors.HFValidationError as error:
-        raise _not_found(name, "is no folder on this disk") from error
-    except MmragError:
-        raise
-    except Exception as error:  # httpx, OSError and the hub's own, by version of huggingface_hub
-        raise _not_found(name, f"is no folder on this disk, and the hub did not give it ({_brief(error)})") from error
-
-
-def _hub_files(hub: Any, name: str, revision: str | None) -> list[str]:
-    """What the repository holds, or an error within `_HUB_SECONDS`.
-
-    Asked directly, because huggingface_hub's downloads retry for minutes, and in a thread, because no timeout of httpx
-    covers the resolution of the host name. A daemon thread: it must not hold up the program's exit.
-    """
-    answers: list[Any] = []
-
-    def ask() -> None:
-        try:
-            answers.append(hub.HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS))
-        except Exception as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_HUB_SECONDS)
-    if not answers:
-        raise TimeoutError(f"no answer in {_HUB_SECONDS:.0f} seconds")
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    return [file.rfilename for file in answers[0].siblings or ()]
-
-
 def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor, all from files of `folder`."""
     import torch
 
     transformers = require("transformers", extra="full")
-    if "config.json" not in _files(folder):
-        raise _not_found(name, "has no config.json")
+    if "config.json" not in file_names(folder):
+        raise _FORM.not_found(name, "has no config.json")
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **options)
         _check_family(name, config)
-        if part := _lacking(_files(folder)):
-            raise _not_found(name, f"has no {part}")
+        if part := _FORM.lacks(file_names(folder)):
+            raise _FORM.not_found(name, f"has no {part}")
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **options)
         image_processor = transformers.AutoImageProcessor.from_pretrained(folder, **options)
         model, report = transformers.AutoModel.from_pretrained(
@@ -283,12 +193,12 @@ def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any]:
     except ImportError as error:
         # The `full` extra brings torchvision; sentencepiece and protobuf are what SigLIP's first tokenizer needs.
         hint = "run  pip install sentencepiece protobuf torchvision"
-        raise MissingExtra(f"{name} needs a package that is not installed ({_brief(error)}): {hint}") from error
+        raise MissingExtra(f"{name} needs a package that is not installed ({brief(error)}): {hint}") from error
     except Exception as error:  # OSError, ValueError, SafetensorError, RuntimeError …: each loader has its own
-        raise _not_found(name, f"cannot be loaded from {folder} ({_brief(error)})") from error
+        raise _FORM.not_found(name, f"cannot be loaded from {folder} ({brief(error)})") from error
     # transformers fills what a file lacks with random numbers and goes on; the logits' scale takes no part in encoding.
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith("logit_")):
-        raise _not_found(name, f"lacks {len(missing)} of its weights, {missing[0]} for one")
+        raise _FORM.not_found(name, f"lacks {len(missing)} of its weights, {missing[0]} for one")
     return model, tokenizer, image_processor
 
 
@@ -300,36 +210,3 @@ def _check_family(name: str, config: Any) -> None:
             f"{name} is a {config.model_type} model, which does not put text and images into one space: "
             "name a CLIP-family checkpoint, for example  openai/clip-vit-base-patch32."
         )
-
-
-def _identify(name: str, revision: str | None, folder: Path) -> str:
-    if folder != Path(name).expanduser():
-        return f"clip:{name}@{revision}" if revision else f"clip:{name}"
-    # Sizes instead of contents: gigabytes need not be read to tell two checkpoints apart.
-    size = sum(file.stat().st_size for file in folder.glob(_WEIGHTS))
-    digest = sha256((folder / "config.json").read_bytes() + str(size).encode()).hexdigest()
-    return f"clip:{folder.resolve().name}@{digest[:12]}"
-
-
-def _files(folder: Path) -> list[str]:
-    return [file.name for file in folder.iterdir()]
-
-
-def _lacking(names: list[str]) -> str | None:
-    """The first part of a checkpoint that is not among the files."""
-    for part, patterns in _PARTS.items():
-        if not any(matching(names, pattern) for pattern in patterns):
-            return part
-    return None
-
-
-def _not_found(name: str, why: str) -> ModelNotFound:
-    return ModelNotFound(
-        f"{name} {why}: give a local folder that holds the whole checkpoint, "
-        "or use  --profile offline  which needs no weights."
-    )
-
-
-def _brief(error: Exception) -> str:
-    """Its first sentence, for a parenthesis."""
-    return re.split(r"[.:]?(?:\s*\n|\. |$)", str(error).strip(), maxsplit=1)[0][:160] or type(error).__name__

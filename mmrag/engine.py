@@ -8,13 +8,15 @@ from time import perf_counter
 from typing import Any, Self, TypeVar
 
 from llama_index.core.base.response.schema import Response
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import NodeWithScore
 from pydantic import ConfigDict
 
 from mmrag.generate.extractive import ExtractiveGenerator, Quote
 from mmrag.index import Index
-from mmrag.models import Encoders, load_encoders
+from mmrag.models import Encoders, load_encoders, load_reranker
+from mmrag.render import ImageInput
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
 from mmrag.types import Answer, Citation, Claim, Evidence
@@ -29,15 +31,29 @@ _T = TypeVar("_T")
 class Rag:
     """A store that can be asked. Made by `mmrag.open`."""
 
-    def __init__(self, index: Index, encoders: Encoders, generator: ExtractiveGenerator) -> None:
+    def __init__(
+        self,
+        index: Index,
+        encoders: Encoders,
+        generator: ExtractiveGenerator,
+        *,
+        reranker: BaseNodePostprocessor | None = None,
+    ) -> None:
         self.index = index
         self.encoders = encoders
-        self.retriever = Retriever(index, encoders)
+        self.retriever = Retriever(index, encoders, reranker=reranker)
         self._generator = generator
 
-    def search(self, query: str, *, top_k: int = 10, documents: Sequence[str] | None = None) -> list[Evidence]:
-        """The best region of each of the `top_k` best pages."""
-        return self.retriever.search(query, top_k=top_k, documents=documents)
+    def search(
+        self,
+        query: str = "",
+        *,
+        image: ImageInput | None = None,
+        top_k: int = 10,
+        documents: Sequence[str] | None = None,
+    ) -> list[Evidence]:
+        """The best region of each of the `top_k` best pages, for words, a picture (a file or PIL image) or both."""
+        return self.retriever.search(query, image=image, top_k=top_k, documents=documents)
 
     def ask(self, question: str, *, top_k: int = EVIDENCE_PAGES, documents: Sequence[str] | None = None) -> Answer:
         """Answer from the `top_k` best pages, or abstain; UsageError for an empty question or unknown document."""
@@ -99,15 +115,23 @@ class QueryEngine(CustomQueryEngine):
         return Response(response=answer.text, source_nodes=nodes, metadata={"answer": answer})
 
 
-def open_store(store: str | Path | None = None, *, profile: str | None = None, **choices: Any) -> Rag:
+def open_store(
+    store: str | Path | None = None,
+    *,
+    profile: str | None = None,
+    reranker: str | BaseNodePostprocessor | None = None,
+    **choices: Any,
+) -> Rag:
     """Open a store to ask it. Raises StoreNotFound, StoreMismatch (other encoders), ModelNotFound or MissingExtra.
 
-    `choices` are fields of `mmrag.settings.Settings`.
+    `choices` are fields of `mmrag.settings.Settings`; a `reranker` may also be any LlamaIndex node postprocessor.
     """
-    return open_rag(load_settings(profile, store=Path(store) if store is not None else None, **choices))
+    name = reranker if isinstance(reranker, str) else None
+    settings = load_settings(profile, store=Path(store) if store is not None else None, reranker=name, **choices)
+    return open_rag(settings, reranker=reranker if isinstance(reranker, BaseNodePostprocessor) else None)
 
 
-def open_rag(settings: Settings, *, create: bool = False) -> Rag:
+def open_rag(settings: Settings, *, create: bool = False, reranker: BaseNodePostprocessor | None = None) -> Rag:
     """As `open_store`, from settings that are already made; `create` makes the store where there is none."""
     from mmrag.encoders import BundledCrossEncoder
 
@@ -115,10 +139,11 @@ def open_rag(settings: Settings, *, create: bool = False) -> Rag:
     try:
         encoders = load_encoders(settings)
         index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
+        reranker = reranker or load_reranker(settings)
     except BaseException:
         index.close()
         raise
-    return Rag(index, encoders, ExtractiveGenerator(BundledCrossEncoder()))
+    return Rag(index, encoders, ExtractiveGenerator(BundledCrossEncoder()), reranker=reranker)
 
 
 def _timed(timings: dict[str, float], stage: str, work: Callable[[], _T]) -> _T:

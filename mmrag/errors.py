@@ -18,6 +18,7 @@ Every message is one sentence or two that name the file, page or option and say 
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
 
 
@@ -71,3 +72,8 @@ def require(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtra(f"{error.name or module} is not installed: run  pip install 'mmrag[{extra}]'") from error
+
+
+def brief(error: Exception) -> str:
+    """Its first sentence, for a parenthesis."""
+    return re.split(r"[.:]?(?:\s*\n|\. |$)", str(error).strip(), maxsplit=1)[0][:160] or type(error).__name__

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mmrag.errors import UsageError
+from mmrag.render import ImageInput, open_image
 from mmrag.settings import Settings
 from mmrag.text import is_mostly_cjk
+
+if TYPE_CHECKING:
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,26 @@ class Encoders:
         return str(self.image.identity) if self.image else f"captions by {self.text_identity}"
 
     def reads(self, text: str) -> bool:
-        """Whether the text encoder knows the language: one that says nothing of it is taken to know them all."""
-        return not (getattr(self.text, "english_only", False) and is_mostly_cjk(text))
+        """Whether the text encoder knows the language."""
+        return reads(self.text, text)
 
     def encode_image_query(self, query: str) -> list[float]:
         """The question in the space of the image collection."""
         return list((self.image or self.text).get_query_embedding(query))
+
+    def encode_image(self, image: ImageInput) -> list[float]:
+        """A picture in the space of the image collection; UsageError where that holds captions."""
+        if self.image is None:
+            raise UsageError(
+                "Looking for a picture needs an image encoder, and the store must have been ingested with it: "
+                "choose --profile full or --image-encoder."
+            )
+        return list(self.image.get_image_embedding(open_image(image)))
+
+
+def reads(model: Any, text: str) -> bool:
+    """Whether a model knows the language of the text: one that says nothing of it is taken to know them all."""
+    return not (getattr(model, "english_only", False) and is_mostly_cjk(text))
 
 
 def load_encoders(settings: Settings) -> Encoders:
@@ -43,3 +62,15 @@ def load_encoders(settings: Settings) -> Encoders:
 
         image = ClipEncoder(model_name=settings.image_encoder, device=settings.device)
     return Encoders(BundledTextEncoder(), image)
+
+
+def load_reranker(settings: Settings) -> BaseNodePostprocessor | None:
+    """Raises ModelNotFound or MissingExtra when the chosen reranker is not there."""
+    if settings.reranker == "none":
+        return None
+    from mmrag.encoders import BundledCrossEncoder
+    from mmrag.rerank import HubCrossEncoder, Reranker
+
+    if settings.reranker == "bundled":
+        return Reranker(BundledCrossEncoder())
+    return Reranker(HubCrossEncoder(settings.reranker, device=settings.device))

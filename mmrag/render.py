@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence, UnidentifiedImageError
 
-from mmrag.errors import UnreadableFile
+from mmrag.errors import UnreadableFile, UsageError, brief
 from mmrag.types import MEDIA_TYPES, WHOLE_PAGE, BBox
 
 IMAGE_DPI = 150
@@ -20,6 +23,12 @@ MAX_PIXELS = 24_000_000
 # Chosen to stay apart from each other for readers with red-green colour blindness (Okabe and Ito, 2008).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _HIGHLIGHT = "#FFF0A0"
+
+ImageInput = str | Path | bytes | BytesIO | Image.Image
+"""What an image may be given as: LlamaIndex's `ImageType` (path or BytesIO) and more, but never a URL."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # two letters or more: C:// is a drive
+# Not all that PIL knows: for PostScript it would start another program.
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP")
 
 Mark = tuple[BBox, Sequence[BBox]]
 """A region and the printed lines inside it to highlight."""
@@ -67,6 +76,37 @@ def image_frame(source: Path, number: int) -> Image.Image:
             if index == number:
                 return to_rgb(frame)
     raise UnreadableFile(f"{source.name} has no page {number}.")
+
+
+def open_image(source: ImageInput) -> Image.Image:
+    """An image from outside, as a person would see it; the first frame where there are several."""
+    name = source if isinstance(source, str | Path) else "An image in memory"
+    if isinstance(source, str) and _URL.match(source):
+        raise UsageError(f"{source[:80]} is a URL, and none is ever fetched: give a file, bytes or a PIL image.")
+    try:
+        if isinstance(source, str | Path) and not Path(source).is_file():  # a pipe would be waited for
+            raise UnreadableFile(f"There is no file {name}: check the path.")
+        if isinstance(source, Image.Image):
+            return to_rgb(source)
+        with _opened(source) as image:
+            return to_rgb(image)
+    except UnreadableFile:
+        raise
+    except UnidentifiedImageError as error:
+        kinds = "a PNG, JPEG, TIFF, WebP, GIF or BMP file"
+        raise UnreadableFile(f"{name} cannot be read as an image: give {kinds}.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableFile(f"{name} has too many pixels to be opened safely: scale it down first.") from error
+    # PIL reports damage in many ways: OSError, SyntaxError (PNG), ValueError, struct.error.
+    except Exception as error:
+        raise UnreadableFile(f"{name} cannot be read as an image ({brief(error)}): check the file.") from error
+
+
+def _opened(source: str | Path | bytes | BytesIO) -> Image.Image:
+    with warnings.catch_warnings():
+        # From 89 million pixels on, half of what PIL refuses by itself.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

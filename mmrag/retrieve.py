@@ -1,4 +1,4 @@
-"""The legs of retrieval and their fusion: lexical (chunks and pages), dense text, visual; one search per modality.
+"""The legs of retrieval and their fusion: lexical (chunks and pages), dense text, visual, a picture, a reranker.
 
 Legs speak different scales (BM25, cosines of text to text, of text to picture), so each is standardised over what it
 found before they are added. Knows the index and the encoders; knows no generator.
@@ -12,12 +12,14 @@ from statistics import pstdev
 from typing import NamedTuple, TypedDict, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
 from mmrag.errors import UsageError
 from mmrag.index import IMAGE, TEXT, Index
-from mmrag.models import Encoders
+from mmrag.models import Encoders, reads
 from mmrag.questions import labels, leading_label, page_reference
+from mmrag.render import ImageInput
 from mmrag.text import query_tokens, tokens
 from mmrag.types import Chunk, Document, Evidence, LegVote, Region, RegionKind
 
@@ -28,6 +30,8 @@ PageKey = tuple[str, int]
 
 DEPTH = 300
 """How many hits each leg gives to the fusion."""
+RERANKED = 20
+"""How many pages a reranker reads, the best chunk of each; the others keep their order after the worst of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Weights:
     visual: float = 0.3
     page_number: float = 4.0
     label: float = 4.0
+    image: float = 3.5  # a picture that is asked for weighs as much as all the words beside it: not measured
+    rerank: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Retriever(BaseRetriever):
         weights: Weights = Weights(),
         top_k: int = 10,
         documents: Sequence[str] | None = None,
+        reranker: BaseNodePostprocessor | None = None,
     ) -> None:
         super().__init__()
         self._index = index
@@ -71,15 +78,91 @@ class Retriever(BaseRetriever):
         self._weights = weights
         self._top_k = top_k
         self._documents = documents
+        self._reranker = reranker
 
     def search(
-        self, query: str, *, top_k: int = 10, documents: Sequence[str] | None = None, per_page: int = 1
+        self,
+        query: str = "",
+        *,
+        image: ImageInput | None = None,
+        top_k: int = 10,
+        documents: Sequence[str] | None = None,
+        per_page: int = 1,
     ) -> list[Evidence]:
         """Regions of the `top_k` best pages, best first, at most `per_page` from each.
 
+        With an `image`, pictures like it are looked for, and the words of `query`, if there are any, vote too.
         `documents` limits the search to files of these names (or document ids); raises UsageError for an unknown one.
         """
-        hits = self.rank_pages(query, documents=documents)[:top_k]
+        hits = self.rank_pages(query, image=image, documents=documents)[:top_k]
+        return self._evidence(query, hits, per_page)
+
+    def rank_pages(
+        self, query: str = "", *, image: ImageInput | None = None, documents: Sequence[str] | None = None
+    ) -> list[PageHit]:
+        """Every page that a leg found, by fused score."""
+        return fuse(self.legs(query, image=image, documents=documents), asdict(self._weights))
+
+    def legs(
+        self, query: str = "", *, image: ImageInput | None = None, documents: Sequence[str] | None = None
+    ) -> dict[str, Leg]:
+        """What each leg found; a leg that cannot read the question's language is left out, so that it does not vote."""
+        if image is None or query.strip():
+            check_question(query)
+        scope = resolve_documents(self._index, documents)
+        asked = self._read(query, image)
+        legs = self._find(asked, None)
+        if scope is not None:
+            legs = {name: replace(leg, whole=legs[name]) for name, leg in self._find(asked, scope).items()}
+        if self._reranker and self._weights.rerank and asked.words and reads(self._reranker, asked.words):
+            legs["rerank"] = self._rerank(self._reranker, asked.words, fuse(legs, asdict(self._weights))[:RERANKED])
+        return legs
+
+    def _read(self, query: str, image: ImageInput | None) -> _Asked:
+        likeness = None if image is None else self._encoders.encode_image(image)
+        if not query.strip():
+            return _Asked(likeness=likeness)
+        numbers, words = page_reference(query)
+        text = self._encoders.text.get_query_embedding(words) if self._encoders.reads(words) else None
+        visual = self._encoders.encode_image_query(words) if self._encoders.image or text is not None else None
+        return _Asked(words, text, visual, likeness, numbers, labels(words))
+
+    def _find(self, asked: _Asked, documents: Sequence[str] | None) -> dict[str, Leg]:
+        """Every leg that has something to go by, in the given documents (all of them when None)."""
+        index, scope = self._index, _Scope(top_k=DEPTH, documents=documents)
+        vectors = {"dense": (TEXT, asked.text), "visual": (IMAGE, asked.visual), "image": (IMAGE, asked.likeness)}
+        found = {
+            name: index.nearest(space, vector, **scope)
+            for name, (space, vector) in vectors.items()
+            if vector is not None
+        }
+        if asked.words:
+            found["chunk_words"] = index.match_chunks(asked.words, **scope)
+        legs = self._shown(found)
+        if asked.words:
+            legs["page_words"] = Leg(dict(index.match_pages(asked.words, **scope)), {})
+        if asked.numbers:
+            legs["page_number"] = Leg(dict(index.numbered_pages(asked.numbers, documents=documents)), {})
+        if asked.labels:
+            legs["label"] = Leg(dict(index.labelled_pages(asked.labels, documents=documents)), {})
+        return legs
+
+    def _shown(self, found: Mapping[str, list[tuple[str, float]]]) -> dict[str, Leg]:
+        places = self._index.pages_of([chunk_id for hits in found.values() for chunk_id, _ in hits])
+        # Chroma may hold vectors that the ledger does not show: of a removed document, or of one not yet committed.
+        shown = {name: [hit for hit in hits if hit[0] in places] for name, hits in found.items()}
+        return {name: leg_of_chunks(hits, places) for name, hits in shown.items()}
+
+    def _rerank(self, reranker: BaseNodePostprocessor, query: str, hits: Sequence[PageHit]) -> Leg:
+        """What a reranker says of pages, each by its best chunk."""
+        evidence = self._evidence(query, hits, per_page=1)
+        nodes = [NodeWithScore(node=to_node(item), score=item.score) for item in evidence]
+        kept = reranker.postprocess_nodes(nodes, query_bundle=QueryBundle(query))
+        scores = {node.node_id: node.get_score() for node in kept}
+        found = self._shown({"rerank": list(scores.items())})["rerank"]
+        return Leg(with_left_out(found.pages, [hit.key for hit in hits]), {})
+
+    def _evidence(self, query: str, hits: Sequence[PageHit], per_page: int) -> list[Evidence]:
         known: dict[str, Document] = {d.id: d for d in self._index.documents()}
         found = []
         for hit in hits:
@@ -88,45 +171,6 @@ class Retriever(BaseRetriever):
                 found.append(Evidence(document, page, region, chunk, hit.score, hit.legs, hit.agreement))
         return found
 
-    def rank_pages(self, query: str, *, documents: Sequence[str] | None = None) -> list[PageHit]:
-        """Every page that a leg found, by fused score."""
-        return fuse(self.legs(query, documents=documents), asdict(self._weights))
-
-    def legs(self, query: str, *, documents: Sequence[str] | None = None) -> dict[str, Leg]:
-        """What each leg found; a leg that cannot read the question's language is left out, so that it does not vote."""
-        check_question(query)
-        scope = resolve_documents(self._index, documents)
-        asked = self._read(query)
-        everywhere = self._find(asked, None)
-        if scope is None:
-            return everywhere
-        return {name: replace(leg, whole=everywhere[name]) for name, leg in self._find(asked, scope).items()}
-
-    def _read(self, query: str) -> _Asked:
-        numbers, words = page_reference(query)
-        text = self._encoders.text.get_query_embedding(words) if self._encoders.reads(words) else None
-        image = self._encoders.encode_image_query(words) if self._encoders.image or text is not None else None
-        return _Asked(words, text, image, numbers, labels(words))
-
-    def _find(self, asked: _Asked, documents: Sequence[str] | None) -> dict[str, Leg]:
-        """Every leg, in the given documents (all of them when None)."""
-        index, scope = self._index, _Scope(top_k=DEPTH, documents=documents)
-        found: dict[str, list[tuple[str, float]]] = {"chunk_words": index.match_chunks(asked.words, **scope)}
-        if asked.text is not None:
-            found["dense"] = index.nearest(TEXT, asked.text, **scope)
-        if asked.image is not None:
-            found["visual"] = index.nearest(IMAGE, asked.image, **scope)
-        places = index.pages_of([chunk_id for hits in found.values() for chunk_id, _ in hits])
-        # Chroma may hold vectors that the ledger does not show: of a removed document, or of one not yet committed.
-        shown = {name: [hit for hit in hits if hit[0] in places] for name, hits in found.items()}
-        legs = {name: leg_of_chunks(hits, places) for name, hits in shown.items()}
-        legs["page_words"] = Leg(dict(index.match_pages(asked.words, **scope)), {})
-        if asked.numbers:
-            legs["page_number"] = Leg(dict(index.numbered_pages(asked.numbers, documents=documents)), {})
-        if asked.labels:
-            legs["label"] = Leg(dict(index.labelled_pages(asked.labels, documents=documents)), {})
-        return legs
-
     def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
         """Regions of a page: what the question names, then by score of their chunk, then by the words they share."""
         wanted, named = set(query_tokens(query)), set(labels(query))
@@ -134,7 +178,7 @@ class Retriever(BaseRetriever):
         regions = {region.id: region for region in (page.regions if page else ())}
         ranked: dict[str, tuple[tuple[bool, float, int], Chunk]] = {}
         for chunk in self._index.chunks_of([hit.key]):
-            score = hit.chunks.get(chunk.id, 0.0)
+            score = hit.chunks.get(chunk.id, -1.0)  # below the worst that was found
             for span in chunk.spans:
                 region = regions[span.region_id]
                 is_named = bool(named) and region.kind.is_pointer and leading_label(region.text) in named
@@ -148,7 +192,8 @@ class Retriever(BaseRetriever):
         return [(ranked.get(to, ranked[by])[1], regions[to]) for to, by in list(led.items())[:count]]
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        found = self.search(query_bundle.query_str, top_k=self._top_k, documents=self._documents)
+        query, image = query_bundle.query_str, query_bundle.image_path
+        found = self.search(query, image=image, top_k=self._top_k, documents=self._documents)
         return [NodeWithScore(node=to_node(evidence), score=evidence.score) for evidence in found]
 
 
@@ -163,13 +208,15 @@ def _named_by(region: Region, page: Sequence[Region]) -> Region:
 
 
 class _Asked(NamedTuple):
-    """A question as the legs need it; a vector is None where no encoder reads its language."""
+    """A question as the legs need it. A vector is None where nothing was asked that its encoder can read."""
 
-    words: str
-    text: Sequence[float] | None
-    image: Sequence[float] | None
-    numbers: Sequence[int]
-    labels: Sequence[str]
+    words: str = ""
+    text: Sequence[float] | None = None
+    visual: Sequence[float] | None = None
+    likeness: Sequence[float] | None = None
+    """Of the picture that is asked with."""
+    numbers: Sequence[int] = ()
+    labels: Sequence[str] = ()
 
 
 class _Scope(TypedDict):
@@ -194,6 +241,15 @@ def leg_of_chunks(hits: Sequence[tuple[str, float]], places: Mapping[str, PageKe
         key = places[chunk_id]
         pages[key] = max(score, pages.get(key, score))
     return Leg(pages, dict(hits))
+
+
+def with_left_out(scores: Mapping[_Key, float], keys: Sequence[_Key]) -> dict[_Key, float]:
+    """Scores of all keys: those that a reranker left out stand one mean step below the last that it kept."""
+    if not scores:
+        return {}
+    best, last = max(scores.values()), min(scores.values())
+    step = (best - last) / (len(scores) - 1) if best > last else 1.0
+    return dict.fromkeys(keys, last - step) | dict(scores)
 
 
 def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]:

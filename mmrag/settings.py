@@ -14,11 +14,16 @@ DEFAULT_STORE = Path("mmrag-store")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One set of choices. `image_encoder` is a CLIP-family checkpoint by hub name or folder, or `captions` for none."""
+    """One set of choices.
+
+    `image_encoder` is a CLIP-family checkpoint by hub name or folder, or `captions` for none. `reranker` is a
+    cross-encoder by hub name or folder, `bundled` for the one that comes with the install, or `none`.
+    """
 
     profile: str = "offline"
     store: Path = DEFAULT_STORE
     image_encoder: str = "captions"
+    reranker: str = "none"
     device: str | None = None
 
 

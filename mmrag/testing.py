@@ -1,4 +1,4 @@
-"""Encoders for tests: real CLIP-family architectures of toy size, and one that needs no model at all.
+"""Models for tests: CLIP-family encoders and a cross-encoder of toy size, and an encoder that needs no model at all.
 
 The checkpoints know nothing of the world (their weights are random, from a fixed seed), but they load, tokenise, batch
 and pad exactly as the published ones do. Nothing here is downloaded; torch and transformers load inside the builders.
@@ -144,6 +144,15 @@ def tiny_chinese_clip(folder: str | Path) -> Path:
         image_processor=images, tokenizer=transformers.BertTokenizer(vocab=vocab)
     )
     return _save(transformers.ChineseCLIPModel, config, processor, folder)
+
+
+def tiny_cross_encoder(folder: str | Path, *, num_labels: int = 1) -> Path:
+    """A BERT that scores pairs: character tokenizer, 64 tokens."""
+    transformers = _transformers()
+    vocab = _numbered(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_LETTERS, *(f"##{char}" for char in _LETTERS)])
+    config = transformers.BertConfig(**_TOWER, vocab_size=len(vocab), max_position_embeddings=64, num_labels=num_labels)
+    tokenizer = transformers.BertTokenizer(vocab=vocab, model_max_length=64)
+    return _save(transformers.BertForSequenceClassification, config, tokenizer, folder)
 
 
 _SIGLIP_ENDS = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 1}

@@ -525,8 +525,8 @@ def test_debug_shows_the_traceback(tmp_path: Path, python: Python) -> None:
 
 OPTIONS = {
     "ingest": "--store --profile --image-encoder --workers --json --debug",
-    "ask": "--store --profile --image-encoder --document --top-k --html --json --debug",
-    "search": "--store --profile --image-encoder --document --top-k --json --debug",
+    "ask": "--store --profile --image-encoder --reranker --document --top-k --html --json --debug",
+    "search": "--image --store --profile --image-encoder --reranker --document --top-k --json --debug",
     "list": "--store --json --debug",
     "remove": "--store --json --debug",
     "show": "--store --page --output --debug",

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmrag import clip, testing
+from mmrag import checkpoint, clip, testing
 from mmrag.clip import ClipEncoder
 from mmrag.errors import MissingExtra, ModelNotFound, UnreadableFile, UsageError
 
@@ -313,7 +313,7 @@ def test_hub_that_cannot_be_reached(dead_hub):
 def test_hub_that_never_answers(dead_hub, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as mute:  # takes the connection and says nothing
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{mute.getsockname()[1]}")
-        monkeypatch.setattr(clip, "_HUB_SECONDS", 0.5)
+        monkeypatch.setattr(checkpoint, "_HUB_SECONDS", 0.5)
         started = time.monotonic()
         with pytest.raises(ModelNotFound) as error:
             ClipEncoder("openai/clip-vit-base-patch32")

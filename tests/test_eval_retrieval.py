@@ -48,6 +48,7 @@ def test_the_demo_collection_is_measured_from_legs_to_plot(demo_store: Path, tmp
     ]
     with mmrag.open(demo_store) as rag:
         report = evaluate_retrieval(rag, questions)
+    assert {"image", "page_number", "rerank"}.isdisjoint(name.split()[1] for name in report.ablation)  # never asked
     assert report.scopes["whole collection"]["hit_at_1"].mean == 1.0
     assert set(report.groups) == {"text", "unspecified", "English", "Chinese"}
     assert report.ablation["only dense"]["hit_at_1"].mean == 0.5  # the bundled encoder reads no Chinese
@@ -58,6 +59,14 @@ def test_the_demo_collection_is_measured_from_legs_to_plot(demo_store: Path, tmp
     plot_ablation(report, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as plot:
         assert plot.width > 800
+
+
+def test_a_reranker_is_measured_as_a_leg(demo_store: Path) -> None:
+    question = Question("q1", QUESTIONS[1].text, PAPER, (2,), (), ())
+    with mmrag.open(demo_store, reranker="bundled") as rag:
+        report = evaluate_retrieval(rag, [question])
+    assert report.ablation["only rerank"]["hit_at_1"].mean == 1.0
+    assert "without rerank" in report.ablation
 
 
 def test_page_numbers_become_1_based(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""The `mmrag eval` commands: measurements on published labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
+from apps.terminal import print_json, print_line, print_retrieval, print_table, show_progress
+from mmrag import __version__
+
+app = typer.Typer(help="Measure on published labels.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command()
+def retrieval(
+    data: Annotated[Path, typer.Option(help="Folder with pdf/ and questions.jsonl.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the JSON file and the plot.")] = Path(
+        "runs"
+    ),
+    store: Store = None,
+    profile: Profile = None,
+    image_encoder: ImageEncoder = None,
+    reranker: Reranker = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score the ranking of pages and regions, with intervals, an ablation and latency.
+
+    Ingests into the store what it lacks of pdf/. Prints a table, writes a JSON file and a plot.
+    """
+    with errors(debug):
+        from eval.retrieval import evaluate_retrieval, load_questions, plot_ablation
+        from ingest.pipeline import ingest_files
+        from mmrag.engine import open_rag
+
+        chosen = settings(store, profile, image_encoder, reranker)
+        questions = load_questions(data)
+        with open_rag(chosen, create=True) as rag:
+            with show_progress(enabled=not as_json) as on_progress:
+                ingest_files(rag.index, [data / "pdf"], rag.encoders, on_progress=on_progress)
+            report = evaluate_retrieval(rag, questions)
+            encoders = {"text": rag.encoders.text_identity, "image": rag.encoders.image_identity}
+        output.mkdir(parents=True, exist_ok=True)
+        made_by = {"mmrag": __version__, **encoders, "reranker": chosen.reranker}
+        result = {"made_by": made_by, "profile": chosen.profile, **report.to_json()}
+        (output / "retrieval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+        plot_ablation(report, output / "retrieval.png")
+        if as_json:
+            print_json(result)
+        else:
+            print_retrieval(report)
+            print_line(f"Written to {output}/retrieval.json and retrieval.png")
+
+
+@app.command()
+def page_facts(
+    data: Annotated[Path, typer.Option(help="Folder with page_facts.jsonl and ocr_pages/.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check published facts of single pages: text present or absent, reading order, table cells."""
+    with errors(debug):
+        from eval.page_facts import check_page_facts
+
+        results = check_page_facts(data)
+        if as_json:
+            print_json([result._asdict() for result in results])
+            return
+        kinds = dict.fromkeys(result.type for result in results)
+        held = {kind: [r.holds for r in results if r.type == kind] for kind in kinds}
+        print_table(("fact", "hold>", "of>"), ((kind, str(sum(h)), str(len(h))) for kind, h in held.items()))
+        print_line(f"Fail: {', '.join(result.id for result in results if not result.holds) or 'none'}")
