@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
-from apps.terminal import print_json, print_line, print_retrieval, print_table, show_progress
+from apps.terminal import print_json, print_line, print_retrieval, print_scores, print_table, show_progress
 from mmrag import __version__
 
 app = typer.Typer(help="Measure on published labels.", no_args_is_help=True, rich_markup_mode=None)
@@ -36,6 +37,7 @@ def retrieval(
         from eval.retrieval import evaluate_retrieval, load_questions, plot_ablation
         from ingest.pipeline import ingest_files
         from mmrag.engine import open_rag
+        from mmrag.retrieve import Weights
 
         chosen = settings(store, profile, image_encoder, reranker)
         questions = load_questions(data)
@@ -45,7 +47,7 @@ def retrieval(
             report = evaluate_retrieval(rag, questions)
             encoders = {"text": rag.encoders.text_identity, "image": rag.encoders.image_identity}
         output.mkdir(parents=True, exist_ok=True)
-        made_by = {"mmrag": __version__, **encoders, "reranker": chosen.reranker}
+        made_by = {"mmrag": __version__, **encoders, "reranker": chosen.reranker, "weights": asdict(Weights())}
         result = {"made_by": made_by, "profile": chosen.profile, **report.to_json()}
         (output / "retrieval.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
         plot_ablation(report, output / "retrieval.png")
@@ -54,6 +56,36 @@ def retrieval(
         else:
             print_retrieval(report)
             print_line(f"Written to {output}/retrieval.json and retrieval.png")
+
+
+@app.command()
+def known_items(
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Sentences of each language.")] = 60,
+    seed: Annotated[int, typer.Option(help="Which sentences are drawn.")] = 0,
+    store: Store = None,
+    profile: Profile = None,
+    image_encoder: ImageEncoder = None,
+    reranker: Reranker = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find pages again by part of a sentence that stands on them alone. Needs no labels: any store will do."""
+    with errors(debug):
+        from eval.known_items import evaluate_known_items, known_items
+        from mmrag.engine import open_rag
+
+        with open_rag(settings(store, profile, image_encoder, reranker)) as rag:
+            items = known_items(rag.index, per_language=count, seed=seed)
+            report = evaluate_known_items(rag, items)
+            names = {document.id: document.name for document in rag.index.documents()}
+        if as_json:
+            missed = [{"query": i.query, "document": names[i.document_id], "page": i.page} for i in report.missed]
+            scores = {language: {m: asdict(s) for m, s in of.items()} for language, of in report.scores.items()}
+            print_json({"seed": seed, "scores": scores, "missed": missed})
+            return
+        print_scores(report.scores)
+        for item in report.missed:
+            print_line(f"Not among the first three: {names[item.document_id]}, page {item.page}: {item.query}")
 
 
 @app.command()

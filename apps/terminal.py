@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from apps.doctor import Finding
+    from eval.metrics import Score
     from eval.retrieval import RetrievalReport
     from ingest.pipeline import Progress, Report
     from mmrag.types import Answer, Evidence
@@ -114,7 +115,18 @@ def print_retrieval(report: RetrievalReport) -> None:
         **{f"evidence or language: {name}": scores for name, scores in report.groups.items()},
         **report.ablation,
     }
-    metrics = list(report.scopes["whole collection"])
+    print_scores(rows)
+    if report.region_hit:
+        print_line(f"Best region of the right page overlaps the published box: {report.region_hit}")
+    print_line(", ".join(f"{name} {1000 * value:.0f} ms" for name, value in report.latency.items()) + " a query")
+
+
+def print_scores(rows: Mapping[str, Mapping[str, Score]]) -> None:
+    """A line for each group of questions; the first metric with its interval."""
+    metrics = list(next(iter(rows.values()), ()))
+    if not metrics:
+        print_line("Nothing to measure: no question fits.")
+        return
     print_table(
         ("", "questions>", f"{metrics[0]} [95 %]>", *(f"{name}>" for name in metrics[1:])),
         (
@@ -122,9 +134,6 @@ def print_retrieval(report: RetrievalReport) -> None:
             for name, s in rows.items()
         ),
     )
-    if report.region_hit:
-        print_line(f"Best region of the right page overlaps the published box: {report.region_hit}")
-    print_line(", ".join(f"{name} {1000 * value:.0f} ms" for name, value in report.latency.items()) + " a query")
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

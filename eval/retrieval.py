@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eval.metrics import Score, Values, mean_score, score_rankings, summary
 from mmrag.engine import Rag
 from mmrag.errors import UsageError, require
 from mmrag.retrieve import Leg, PageKey, Weights, fuse
@@ -24,7 +25,6 @@ DEPTH = 50
 """Pages that are ranked for each question: enough for every cut-off that is reported."""
 WHOLE_PAGE_AREA = 0.9
 """A published box of this share of the page or more says nothing about where on the page the answer stands."""
-_RESAMPLES = 2000
 
 
 class GoldRegion(NamedTuple):
@@ -43,22 +43,14 @@ class Question(NamedTuple):
     regions: tuple[GoldRegion, ...]
 
     @property
+    def boxes(self) -> list[GoldRegion]:
+        """Published boxes that say more than the page."""
+        return [region for region in self.regions if region.box.area < WHOLE_PAGE_AREA]
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """What the results are split by."""
         return (*(self.evidence or ("unspecified",)), "Chinese" if is_mostly_cjk(self.text) else "English")
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A mean over questions with its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,34 +95,37 @@ def evaluate_retrieval(rag: Rag, questions: Sequence[Question]) -> RetrievalRepo
     ids = {document.name: document.id for document in rag.index.documents()}
     if missing := {question.document for question in questions} - set(ids):
         raise UsageError(f"The store lacks {len(missing)} of the documents, such as {min(missing)}: ingest them.")
-    gold = {q.id: [(ids[q.document], page) for page in q.pages] for q in questions}
+    gold = {q.id: [_name((ids[q.document], page)) for page in q.pages] for q in questions}
     legs: dict[str, dict[str, Leg]] = {}
     inside: dict[str, dict[str, Leg]] = {}
-    seconds, found = [], []
+    seconds = []
     for question in questions:
         started = perf_counter()
         legs[question.id] = rag.retriever.legs(question.text)
         fuse(legs[question.id], asdict(Weights()))
         seconds.append(perf_counter() - started)
         inside[question.id] = rag.retriever.legs(question.text, documents=[question.document])
-        if boxes := [r for r in question.regions if r.box.area < WHOLE_PAGE_AREA]:
-            found.append(_finds_region(rag, question, boxes))
 
-    def scores(of: Mapping[str, Mapping[str, Leg]], weights: Weights) -> dict[str, dict[str, float]]:
+    def scores(of: Mapping[str, Mapping[str, Leg]], weights: Weights) -> Values:
         return score_rankings(
-            {q: [hit.key for hit in fuse(leg, asdict(weights))[:DEPTH]] for q, leg in of.items()}, gold
+            {q: [_name(hit.key) for hit in fuse(leg, asdict(weights))[:DEPTH]] for q, leg in of.items()}, gold
         )
 
     whole = scores(legs, Weights())
+    regions = _rank_regions(rag, [question for question in questions if question.boxes])
     return RetrievalReport(
         questions=len(questions),
-        scopes={"whole collection": _summary(whole), "within the document": _summary(scores(inside, Weights()))},
+        scopes={
+            "whole collection": summary(whole),
+            "within the document": summary(scores(inside, Weights())),
+            **({"regions, within the document": summary(regions.scores)} if regions.hits else {}),
+        },
         groups={
-            group: _summary(_only(whole, {q.id for q in questions if group in q.groups}))
+            group: summary(_only(whole, {q.id for q in questions if group in q.groups}))
             for group in sorted({group for q in questions for group in q.groups})
         },
-        ablation={name: _summary(scores(legs, weights)) for name, weights in _ablations(Weights(), legs.values())},
-        region_hit=_score(found) if found else None,
+        ablation={name: summary(scores(legs, weights)) for name, weights in _ablations(Weights(), legs.values())},
+        region_hit=mean_score(regions.hits) if regions.hits else None,
         latency={f"p{p}": float(np.percentile(seconds, p)) for p in (50, 95)},
     )
 
@@ -145,56 +140,46 @@ def _ablations(weights: Weights, legs: Iterable[Mapping[str, Leg]]) -> Iterator[
         yield f"without {name}", replace(weights, **{name: 0.0})
 
 
-def _finds_region(rag: Rag, question: Question, gold: Sequence[GoldRegion]) -> float:
-    """Whether the best region of the best-ranked gold page overlaps a gold box (IoU 0.3, or its centre inside)."""
-    pages = {region.page for region in gold}
-    ranked = rag.retriever.search(question.text, documents=[question.document], top_k=10_000)
-    best = next((evidence for evidence in ranked if evidence.page in pages), None)
-    if best is None:
-        return 0.0
-    box = best.region.box
-    return float(any(r.page == best.page and (box.iou(r.box) >= 0.3 or box.contains(r.box.center)) for r in gold))
+class _Regions(NamedTuple):
+    scores: Values
+    hits: list[float]
+    """Whether the best region of the best-ranked gold page overlaps a gold box."""
 
 
-def score_rankings(
-    rankings: Mapping[str, Sequence[PageKey]], gold: Mapping[str, Sequence[PageKey]]
-) -> dict[str, dict[str, float]]:
-    """Values by metric and question. A question without any hit counts as zero."""
-    measures = require("ir_measures", extra="eval")
-    names = {
-        "ndcg_at_5": measures.nDCG @ 5,
-        "hit_at_1": measures.Success @ 1,
-        "recall_at_5": measures.R @ 5,
-        "recall_at_10": measures.R @ 10,
-        "mrr": measures.RR,
-        "map": measures.AP,
-    }
-    qrels = [measures.Qrel(question, _name(key), 1) for question, keys in gold.items() for key in keys]
-    run = [
-        measures.ScoredDoc(question, _name(key), -rank)
-        for question, keys in rankings.items()
-        for rank, key in enumerate(keys)
-    ]
-    values = {name: dict.fromkeys(gold, 0.0) for name in names}
-    of_measure = {measure: name for name, measure in names.items()}
-    for metric in measures.iter_calc(list(names.values()), qrels, run):
-        values[of_measure[metric.measure]][metric.query_id] = metric.value
-    return values
+def _rank_regions(rag: Rag, questions: Sequence[Question]) -> _Regions:
+    """The best region of each page, in the order of the pages, against the published boxes."""
+    rankings, hits = {}, []
+    for question in questions:
+        found = rag.retriever.search(question.text, documents=[question.document], top_k=10_000)
+        rankings[question.id] = name_regions([(e.page, e.region.box) for e in found[:DEPTH]], question.boxes)
+        pages = {gold.page for gold in question.boxes}
+        best = next(((e.page, e.region.box) for e in found if e.page in pages), None)
+        hits.append(float(best is not None and name_regions([best], question.boxes)[0].startswith(_GOLD)))
+    gold = {q.id: [f"{_GOLD} {i}" for i in range(len(q.boxes))] for q in questions}
+    return _Regions(score_rankings(rankings, gold), hits)
 
 
-def _only(values: Mapping[str, Mapping[str, float]], ids: set[str]) -> dict[str, dict[str, float]]:
+_GOLD = "gold"
+
+
+def name_regions(ranked: Sequence[tuple[int, BBox]], gold: Sequence[GoldRegion]) -> list[str]:
+    """Each region by the first gold box that it overlaps (IoU 0.3, or its centre inside) and none before it did."""
+    left = dict(enumerate(gold))
+    names = []
+    for rank, (page, box) in enumerate(ranked):
+        match = next((i for i, g in left.items() if g.page == page and _overlaps(box, g.box)), None)
+        names.append(f"other {rank}" if match is None else f"{_GOLD} {match}")
+        if match is not None:
+            del left[match]
+    return names
+
+
+def _overlaps(box: BBox, gold: BBox) -> bool:
+    return box.iou(gold) >= 0.3 or box.contains(gold.center)
+
+
+def _only(values: Values, ids: set[str]) -> Values:
     return {name: {q: value for q, value in by_id.items() if q in ids} for name, by_id in values.items()}
-
-
-def _summary(values: Mapping[str, Mapping[str, float]]) -> dict[str, Score]:
-    return {name: _score(list(by_id.values())) for name, by_id in values.items()}
-
-
-def _score(values: Sequence[float]) -> Score:
-    sample = np.asarray(values, dtype=float)
-    draws = np.random.default_rng(0).choice(sample, (_RESAMPLES, len(sample))).mean(axis=1)  # (resamples,)
-    low, high = np.percentile(draws, (2.5, 97.5))
-    return Score(float(sample.mean()), float(low), float(high), len(sample))
 
 
 def _name(key: PageKey) -> str:

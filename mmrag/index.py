@@ -424,6 +424,14 @@ class Index:
         number, width, height, text_source, labels = row
         return Page(number, width, height, tuple(map(_region, regions)), text_source, tuple(json.loads(labels)))
 
+    def sentences(self) -> Iterator[tuple[str, int, str]]:
+        """(document id, page, sentence) of all running text, in reading order."""
+        sql = (
+            "SELECT document_id, page, text, sentences FROM regions WHERE kind = ? ORDER BY document_id, page, ordinal"
+        )
+        for document_id, page, text, spans in self._db.execute(sql, (str(RegionKind.TEXT),)):
+            yield from ((document_id, page, text[start:end]) for start, end in json.loads(spans))
+
     def regions(self, ids: Sequence[str]) -> dict[str, Region]:
         rows = self._db.execute(f"SELECT {_REGION} FROM regions WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
         return {row[0]: _region(row) for row in rows}
