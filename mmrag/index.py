@@ -366,7 +366,7 @@ class Index:
     def numbered_pages(
         self, numbers: Sequence[int], *, documents: Sequence[str] | None = None
     ) -> list[tuple[tuple[str, int], float]]:
-        """(document id, page) of the pages that count as one of `numbers`: 1.0 as printed on them, 0.8 by their place.
+        """(document id, page) of the pages that count as one of `numbers`: 1.0 as printed on them, 0.5 by their place.
 
         Negative numbers count from the end, by place only.
         """
@@ -379,7 +379,7 @@ class Index:
                       WHERE ({place} OR EXISTS (SELECT 1 FROM json_each(p.labels) WHERE value = ?)) {scope}"""  # noqa: S608
             label = str(number)
             for document_id, page, printed in self._db.execute(sql, (label, number, label, *(documents or ()))):
-                score = 1.0 if printed else 0.8
+                score = 1.0 if printed else 0.5
                 found[document_id, page] = max(score, found.get((document_id, page), 0.0))
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 

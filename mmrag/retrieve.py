@@ -42,8 +42,8 @@ class Weights:
     chunk_words: float = 1.0
     dense: float = 1.0
     visual: float = 0.3
-    page_number: float = 4.0
-    label: float = 4.0
+    page_number: float = 8.0
+    label: float = 8.0
     image: float = 3.5  # a picture that is asked for weighs as much as all the words beside it: not measured
     rerank: float = 0.3
 
@@ -142,9 +142,9 @@ class Retriever(BaseRetriever):
         if asked.words:
             legs["page_words"] = Leg(dict(index.match_pages(asked.words, **scope)), {})
         if asked.numbers:
-            legs["page_number"] = Leg(dict(index.numbered_pages(asked.numbers, documents=documents)), {})
+            legs["page_number"] = Leg(dict(index.numbered_pages(asked.numbers, documents=documents)), {}, is_named=True)
         if asked.labels:
-            legs["label"] = Leg(dict(index.labelled_pages(asked.labels, documents=documents)), {})
+            legs["label"] = Leg(dict(index.labelled_pages(asked.labels, documents=documents)), {}, is_named=True)
         return legs
 
     def _shown(self, found: Mapping[str, list[tuple[str, float]]]) -> dict[str, Leg]:
@@ -232,6 +232,8 @@ class Leg:
     chunks: Mapping[str, float]
     whole: Leg | None = None
     """What it found in the whole collection, where this is of some documents only: that sets its scale."""
+    is_named: bool = False
+    """The question names these pages: the scores (0..1) say how surely, and are not standardised."""
 
 
 def leg_of_chunks(hits: Sequence[tuple[str, float]], places: Mapping[str, PageKey]) -> Leg:
@@ -259,7 +261,7 @@ def fuse(legs: Mapping[str, Leg], weights: Mapping[str, float]) -> list[PageHit]
     chunks: dict[str, float] = {}
     for name, leg in legs.items():
         scale = leg.whole or leg
-        scores = standardise(leg.pages, scale.pages)
+        scores = dict(leg.pages) if leg.is_named else standardise(leg.pages, scale.pages)
         rank_of = {score: rank for rank, score in reversed(list(enumerate(sorted(scores.values(), reverse=True), 1)))}
         for key, score in scores.items():  # pages of equal score share the better rank
             votes.setdefault(key, {})[name] = LegVote(rank_of[score], weights[name] * score)
