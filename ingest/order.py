@@ -22,6 +22,10 @@ _EDGE = 0.01
 _PROSE = 40
 # Share of a block inside another that makes it a part of that: labels in a chart.
 _INSIDE = 0.8
+# Letters that the title or a note of a figure has at most; how far it may stand from that, and reach beyond its right.
+_NOTE = 200
+_NOTE_GAP = 0.03
+_NOTE_REACH = 0.1
 # More blocks than any text has: a map or a drawing, not worth the time, which grows with their square.
 _MOST_BLOCKS = 200
 _HEADS = (RegionKind.PAGE_HEADER,)
@@ -41,6 +45,10 @@ class Block(NamedTuple):
     """What a title begins with: (2, 1) for "2.1 Lamps"."""
 
     @property
+    def is_note(self) -> bool:
+        return self.kind is not RegionKind.TABLE and self.letters < _NOTE
+
+    @property
     def makes_column(self) -> bool:
         return self.kind in _COLUMN_KINDS and self.letters >= _PROSE
 
@@ -58,12 +66,33 @@ def reading_order(blocks: Sequence[Block]) -> list[int]:
 
 
 def _with_pictures(indexes: Sequence[int], blocks: Sequence[Block]) -> list[int]:
-    """Text cut into columns as if there were no pictures, which often lie across these or behind; then they too."""
-    pictures = {i for i in indexes if blocks[i].kind is RegionKind.PICTURE}
-    order = _ordered([i for i in indexes if i not in pictures], blocks)
-    for i in sorted(pictures, key=lambda i: (blocks[i].box.y0, blocks[i].box.x0)):
-        order.insert(_place(blocks[i].box, [blocks[j].box for j in order]), i)
+    """Text cut into columns as if there were no figures, which often lie across these or behind; then they too."""
+    figures = _figures(indexes, blocks)
+    apart = {i for figure in figures for i in figure}
+    order = _ordered([i for i in indexes if i not in apart], blocks)
+    for figure in figures:
+        box = BBox.union([blocks[i].box for i in figure])
+        place = _place(box, [blocks[j].box for j in order])
+        order[place:place] = figure
     return order
+
+
+def _figures(indexes: Sequence[int], blocks: Sequence[Block]) -> list[list[int]]:
+    """Pictures from top to bottom, each with the title right above it and the notes right below."""
+    down = sorted(indexes, key=lambda i: (blocks[i].box.y0, blocks[i].box.x0))
+    figures = {i: [i] for i in down if blocks[i].kind is RegionKind.PICTURE}
+    free = [i for i in down if i not in figures and blocks[i].is_note]
+    for figure in figures.values():
+        for i in [*reversed(free), *free]:  # upwards from the picture, then downwards
+            if i in free and _adjoins(blocks[i].box, BBox.union([blocks[j].box for j in figure])):
+                figure.append(i)
+                free.remove(i)
+    return [sorted(figure, key=down.index) for figure in figures.values()]
+
+
+def _adjoins(note: BBox, figure: BBox) -> bool:
+    gap = max(note.y0 - figure.y1, figure.y0 - note.y1)
+    return -_EDGE < gap < _NOTE_GAP and figure.x0 - _NOTE_GAP < note.x0 and note.x1 < figure.x1 + _NOTE_REACH
 
 
 def _place(box: BBox, order: Sequence[BBox]) -> int:
@@ -77,13 +106,16 @@ def _place(box: BBox, order: Sequence[BBox]) -> int:
 def _nested(indexes: Sequence[int], blocks: Sequence[Block]) -> tuple[list[int], dict[int, list[int]]]:
     """Blocks that lie in no other, and for each of these the ones inside it."""
     outer: list[int] = []
+    hosts: list[int] = []
     inner: dict[int, list[int]] = {}
     for i in sorted(indexes, key=lambda i: -blocks[i].box.area):
         box = blocks[i].box
-        home = next((j for j in outer if box.intersection(blocks[j].box) > _INSIDE * box.area), None)
+        home = next((j for j in hosts if box.intersection(blocks[j].box) > _INSIDE * box.area), None)
         if home is None:
             outer.append(i)
             inner[i] = []
+            if blocks[i].kind in (RegionKind.PICTURE, RegionKind.TABLE):
+                hosts.append(i)
         else:
             inner[home].append(i)
     return outer, inner
@@ -156,8 +188,6 @@ def _stop_of_columns(bands: Sequence[list[int]], start: int, blocks: Sequence[Bl
         spans = _merged([*spans, *((blocks[i].box.x0, blocks[i].box.x1) for i in band)])
         if len(spans) > 1:
             stop = end
-        elif stop > start + 1:
-            break
     columns = _columns([i for band in bands[start:stop] for i in band], blocks, _GUTTER)
     held = [column for column in columns if any(blocks[i].makes_column for i in column)]
     if len(held) < 2 or _stands_over(bands[start], columns, blocks):
