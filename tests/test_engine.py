@@ -143,6 +143,13 @@ def test_a_figure_or_table_is_found_by_its_number(rag: Rag, query: str, kind: Re
     assert "label" in first.legs
 
 
+@pytest.mark.parametrize(("query", "page"), [("What is on page 3?", 3), ("the last page", 4), ("第2页", 2)])
+def test_a_page_is_found_by_its_number(rag: Rag, query: str, page: int) -> None:
+    (first, *_) = rag.search(query, documents=[REPORT])
+    assert first.page == page
+    assert first.legs["page_number"].rank == 1
+
+
 def test_a_label_votes_for_every_document_that_has_it(rag: Rag) -> None:
     assert {e.document.name for e in rag.search("Table 1", top_k=2)} == {REPORT, PAPER}
     assert not any("label" in e.legs for e in rag.search("Table 77"))

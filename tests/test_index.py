@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -240,6 +241,36 @@ def test_nearest_keeps_to_the_documents(index: Index, library: dict[str, Documen
         f"{quay}-p1-c1",
         f"{quay}-p2-c1",
     }
+
+
+def test_a_page_number_counts_more_where_it_is_printed(index: Index, tmp_path: Path) -> None:
+    roman = sample(tmp_path, "roman.pdf", "title", "contents", "first chapter", "last chapter")
+    printed = roman._replace(
+        pages=[replace(p, labels=(str(p.number - 2),)) if p.number > 2 else p for p in roman.pages]
+    ).add_to(index)
+    plain = sample(tmp_path, "plain.pdf", "one", "two").add_to(index)
+    assert dict(index.numbered_pages([1])) == {(printed.id, 3): 1.0, (printed.id, 1): 0.5, (plain.id, 1): 0.5}
+    assert dict(index.numbered_pages([-1])) == {(printed.id, 4): 0.5, (plain.id, 2): 0.5}
+    assert dict(index.numbered_pages([2], documents=[plain.id])) == {(plain.id, 2): 0.5}
+    assert index.numbered_pages([77]) == []
+
+
+def test_pages_are_found_by_the_labels_of_captions_and_titles(index: Index, tmp_path: Path) -> None:
+    texts = ("Figure 2: Sales", "Figure 22: Costs", "As Figure 2 shows")
+    caption = sample(tmp_path, "caption.pdf", *texts, kind=RegionKind.CAPTION).add_to(index)
+    title = sample(tmp_path, "title.pdf", "Appendix C Methods", kind=RegionKind.SECTION_HEADER).add_to(index)
+    sample(tmp_path, "text.pdf", "Figure 2 shows sales.").add_to(index)
+    assert index.labelled_pages(["figure 2"]) == [((caption.id, 1), 1.0)]
+    assert dict(index.labelled_pages(["figure 22", "appendix C"])) == {(caption.id, 2): 1.0, (title.id, 1): 1.0}
+    assert index.labelled_pages(["figure 2"], documents=[title.id]) == []
+
+
+def test_sentences_are_those_of_running_text_in_order(index: Index, library: dict[str, Document]) -> None:
+    quay = library["quay.pdf"].id
+    assert [text for document_id, page, text in index.sentences() if (document_id, page) == (quay, 2)] == [
+        "Eight cranes."
+    ]
+    assert len(list(index.sentences())) == 6
 
 
 def test_an_empty_collection_has_no_nearest(index: Index) -> None:
