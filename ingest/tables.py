@@ -92,12 +92,12 @@ def _margins(grid: Grid) -> list[BBox]:
 def _bands(cells: Iterable[BBox]) -> list[list[BBox]]:
     """Cells that begin at one height, each band left to right; those of two grids may differ by the width of a rule."""
     bands: list[list[BBox]] = []
-    for cell in sorted(cells, key=lambda cell: cell.y0):
+    for cell in sorted(cells, key=lambda cell: (cell.y0, cell)):
         if bands and cell.y0 - bands[-1][0].y0 < 0.3 * min(other.height for other in [*bands[-1], cell]):
             bands[-1].append(cell)
         else:
             bands.append([cell])
-    return [sorted(band, key=lambda cell: cell.x0) for band in bands]
+    return [sorted(band) for band in bands]
 
 
 def _wrapped(words: Sequence[PlacedWord], cell: BBox) -> list[list[PlacedWord]]:
