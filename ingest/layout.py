@@ -36,6 +36,8 @@ class PlacedWord(NamedTuple):
     text: str
     box: BBox
     block: int
+    goes_on: bool = False
+    """Whether it finishes a figure or date that the line above it begins."""
 
 
 class LayoutBox(NamedTuple):
@@ -173,7 +175,7 @@ def join_words(words: Iterable[PlacedWord]) -> tuple[str, tuple[Word, ...]]:
         if previous and _is_hyphenated(previous, word):
             text = text[:-1]
             placed[-1] = placed[-1]._replace(text=placed[-1].text[:-1])
-        elif previous and not (is_spaceless(previous.text[-1]) and is_spaceless(word.text[0])):
+        elif previous and not word.goes_on and not (is_spaceless(previous.text[-1]) and is_spaceless(word.text[0])):
             text += " "
         placed.append(Word(word.text, word.box, len(text)))
         text += word.text

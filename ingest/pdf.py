@@ -5,7 +5,7 @@ Knows PyMuPDF and image files; every coordinate dialect ends here, in fractions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +117,7 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
     layer = [] if is_garbage(native) else without_doubles(native)
     log = page.get_bboxlog()
     words = [] if is_old_ocr(log) else layer
-    boxes = _layout(page, visible) if words else []
+    boxes = _upright_layout(page) if words else []
     unread = unread_areas(page, log, words, visible) if words else [WHOLE_PAGE]
     source = "native"
     has_tables = any(box.kind is RegionKind.TABLE for box in boxes)
@@ -131,10 +131,27 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
     return Page(number, width, height, regions, source, page_labels(regions))
 
 
-def _layout(page: Any, visible: Callable[[Sequence[float]], BBox]) -> list[LayoutBox]:
+def _upright_layout(page: Any) -> list[LayoutBox]:
+    """What the model sees on a page as it is shown: it looks at pages as they are stored, maybe lying on their side."""
+    if not page.rotation:
+        return _layout(page)
+    turn = page.rotation
+    with pymupdf.open() as document:
+        copy = document.new_page(width=page.rect.width, height=page.rect.height)
+        page.set_rotation(0)  # `show_pdf_page` takes the sides of a turned page for those of the stored one
+        try:
+            copy.show_pdf_page(copy.rect, page.parent, page.number, rotate=-turn)
+        finally:
+            page.set_rotation(turn)
+        return _layout(copy)
+
+
+def _layout(page: Any) -> list[LayoutBox]:
     page.get_layout()
+    width, height = page.rect.width, page.rect.height
     return [
-        LayoutBox(visible(item), _KINDS.get(str(item[4]), RegionKind.TEXT)) for item in page.layout_information or ()
+        LayoutBox(BBox.from_size(item[:4], width, height), _KINDS.get(str(item[4]), RegionKind.TEXT))
+        for item in page.layout_information or ()
     ]
 
 
@@ -174,7 +191,7 @@ def _scan_layout(
     """Tables by their rules, what the model sees, forms. Text is left to OCR, whose paragraphs are cut less finely."""
     seen = [LayoutBox(grid.box, RegionKind.TABLE) for grid in rules if holds_words(grid, words)]
     with readable_copy(image, words, width, height) as page:
-        boxes = _layout(page, lambda box: BBox.from_size(box, width, height))
+        boxes = _layout(page)
     seen += [
         box
         for box in boxes

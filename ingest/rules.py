@@ -5,7 +5,6 @@ The same for scans and for drawn pages, where a line may be a stroke, a thin rec
 
 from __future__ import annotations
 
-from itertools import pairwise, product
 from typing import Any
 
 import cv2
@@ -26,16 +25,20 @@ _CONTRAST = 25  # of 255, to the paper on both sides
 # Shortest rule across and down: longer than the strokes of letters, shorter than a narrow column or a low row.
 _ACROSS, _DOWN = 50, 24
 _GAP = 5
+_CROSSING = 2 * _THICKEST + 1
 # Share of a cell's side along which a rule must stand to close it.
-_CLOSED = 0.5
+_CLOSED = 0.75
+# More is graph paper or a map: no table has so many cells on a page.
+_MOST_CELLS = 4000
+# Cells are rectangles. So much more than the grid their boxes may cover together, for a rule that is not found.
+_OVERLAP = 1.2
 
 
 def ruled_grids(image: Image.Image) -> list[Grid]:
     """The grids of two rows and two columns or more on a page."""
     scale = min(1.0, _PIXELS / max(image.size))
     grey = np.asarray(image.convert("L").resize([max(1, round(side * scale)) for side in image.size]))  # (h, w)
-    across = _rules(grey, _ACROSS)
-    down = np.ascontiguousarray(_rules(np.ascontiguousarray(grey.T), _DOWN).T)
+    across, down = _rules(grey)
     _, parts, boxes, _ = cv2.connectedComponentsWithStats(cv2.dilate(across | down, np.ones((_GAP, _GAP), np.uint8)))
     grids = []
     for part, (x, y, width, height, _) in enumerate(boxes[1:], start=1):
@@ -50,14 +53,29 @@ def ruled_grids(image: Image.Image) -> list[Grid]:
     return grids
 
 
-def _rules(grey: NDArray[np.uint8], shortest: int) -> Mask:
-    """Thin strokes along the rows of pixels, lighter or darker than what is beside them."""
-    beside, along = np.ones((_THICKEST, 1), np.uint8), np.ones((1, shortest), np.uint8)
-    found = np.zeros_like(grey)
+def _rules(grey: NDArray[np.uint8]) -> tuple[Mask, Mask]:
+    """Thin strokes across and down, lighter or darker than what is beside them."""
+    across, down = np.zeros_like(grey), np.zeros_like(grey)
     for stroke in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-        ink = (cv2.morphologyEx(grey, stroke, beside) > _CONTRAST).astype(np.uint8)
-        found = np.maximum(found, cv2.morphologyEx(ink, cv2.MORPH_OPEN, along))
-    return found
+        ink_across, ink_down = _ink(grey, stroke, (_THICKEST, 1)), _ink(grey, stroke, (1, _THICKEST))
+        # Where two rules cross, neither is thin: the ink of each is whole only with the other's added.
+        first = _open(ink_across, (1, _ACROSS))
+        both = _open(ink_down | _grown(first, (1, _CROSSING)), (_DOWN, 1))
+        down |= both
+        across |= _open(ink_across | _grown(both, (_CROSSING, 1)), (1, _ACROSS))
+    return across, down
+
+
+def _ink(grey: NDArray[np.uint8], stroke: int, beside: tuple[int, int]) -> Mask:
+    return (cv2.morphologyEx(grey, stroke, np.ones(beside, np.uint8)) > _CONTRAST).astype(np.uint8)
+
+
+def _open(mask: Mask, size: tuple[int, int]) -> Mask:
+    return cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones(size, np.uint8)).astype(np.uint8)
+
+
+def _grown(mask: Mask, size: tuple[int, int]) -> Mask:
+    return cv2.dilate(mask, np.ones(size, np.uint8)).astype(np.uint8)
 
 
 _Corners = tuple[int, int, int, int]
@@ -65,28 +83,22 @@ _Corners = tuple[int, int, int, int]
 
 def _cells(across: Mask, down: Mask) -> list[_Corners]:
     """Corners (x0, y0, x1, y1) of what the rules of one grid enclose; empty where they make no grid."""
-    rows, columns = list(pairwise(_edges(across, _ACROSS))), list(pairwise(_edges(down.T, _DOWN)))
-    if len(rows) < 2 or len(columns) < 2:
+    ys, xs = _edges(across, _ACROSS), _edges(down.T, _DOWN)
+    rows, columns = len(ys) - 1, len(xs) - 1
+    if rows < 2 or columns < 2 or rows * columns > _MOST_CELLS:
         return []
-    group = {place: place for place in product(range(len(rows)), range(len(columns)))}
-
-    def root(place: tuple[int, int]) -> tuple[int, int]:
-        while group[place] != place:
-            place = group[place]
-        return place
-
-    for (i, (y0, y1)), (j, (x0, x1)) in product(enumerate(rows), enumerate(columns)):
-        if j + 1 < len(columns) and not _is_closed(down[y0:y1, x1 - _GAP : x1 + _GAP + 1].any(axis=1)):
-            group[root((i, j + 1))] = root((i, j))
-        if i + 1 < len(rows) and not _is_closed(across[y1 - _GAP : y1 + _GAP + 1, x0:x1].any(axis=0)):
-            group[root((i + 1, j))] = root((i, j))
-    joined: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for place in group:
-        joined.setdefault(root(place), []).append(place)
-    cells = [
-        (columns[min(xs)][0], rows[min(ys)][0], columns[max(xs)][1], rows[max(ys)][1])
-        for ys, xs in (zip(*places, strict=True) for places in joined.values())
-    ]
+    # Cells at even places, the passages between them at odd ones: 1 where no rule stands.
+    plan = np.zeros((2 * rows - 1, 2 * columns - 1), np.uint8)
+    plan[::2, ::2] = 1
+    for i, x in enumerate(xs[1:-1]):
+        plan[::2, 2 * i + 1] = _open_sides(down[:, x - _GAP : x + _GAP + 1].any(axis=1), ys)
+    for i, y in enumerate(ys[1:-1]):
+        plan[2 * i + 1, ::2] = _open_sides(across[y - _GAP : y + _GAP + 1].any(axis=0), xs)
+    _, _, joined, _ = cv2.connectedComponentsWithStats(plan, connectivity=4)
+    boxes = [(x // 2, y // 2, (x + width + 1) // 2, (y + height + 1) // 2) for x, y, width, height, _ in joined[1:]]
+    if sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes) > _OVERLAP * rows * columns:
+        return []
+    cells = [(xs[x0], ys[y0], xs[x1], ys[y1]) for x0, y0, x1, y1 in boxes]
     return sorted(cells, key=lambda c: (c[1], c[0])) if len(cells) >= 4 else []
 
 
@@ -100,6 +112,7 @@ def _edges(rules: Mask, shortest: int) -> list[int]:
     return [*start, *middles, *end]
 
 
-def _is_closed(ink: Any) -> bool:
-    """Whether a rule stands along most of a side of a cell; `ink` tells it of each pixel."""
-    return bool(ink.size) and float(ink.mean()) > _CLOSED
+def _open_sides(ink: Any, edges: list[int]) -> NDArray[np.bool_]:
+    """Whether less than most of a side has a rule, for each of the sides between `edges` that stand in one line."""
+    shares = np.add.reduceat(ink[: edges[-1]], edges[:-1], dtype=int) / np.diff(edges)
+    return np.asarray(shares <= _CLOSED)

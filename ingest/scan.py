@@ -17,8 +17,9 @@ from PIL import Image
 from ingest.layout import PlacedWord
 
 _INVISIBLE = 3  # PDF's text rendering mode of OCR layers
+# Resolution of the copy, and its longest side on posters and endless scrolls: the model scales what it sees to less.
 _DPI = 100
-"""Resolution of the copy: the model scales what it sees to less."""
+_PIXELS = 4000
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def readable_copy(image: Image.Image, words: Sequence[PlacedWord], width: float,
 
 
 def _jpeg(image: Image.Image, width: float, height: float) -> bytes:
-    scale = _DPI / 72
+    scale = min(_DPI / 72, _PIXELS / max(width, height))
     small = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), reducing_gap=2.0)
     target = io.BytesIO()
     small.save(target, "JPEG", quality=80)
