@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
 from mmrag.questions import leading_label
-from mmrag.text import query_tokens, tokens
+from mmrag.text import query_phrases, query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
 
 FORMAT = "3"
@@ -355,7 +355,8 @@ class Index:
 
     def _match(self, table: str, columns: str, query: str, top_k: int, documents: Sequence[str] | None) -> list[Any]:
         # A lone Chinese character is the beginning of a pair in the index.
-        terms = " OR ".join(f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query))
+        words = [f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query)]
+        terms = " OR ".join([*words, *(f'"{first} {second}"' for first, second in query_phrases(query))])
         if not terms:
             return []
         scope = "" if documents is None else f"AND t.document_id IN ({_marks(documents)})"

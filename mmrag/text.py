@@ -59,6 +59,12 @@ def query_tokens(text: str) -> list[str]:
     return [token for token in found if token not in STOPWORDS] or found
 
 
+def query_phrases(text: str) -> list[tuple[str, str]]:
+    """Pairs of neighbouring tokens of a question that hold three Chinese characters in a row: words longer than two."""
+    runs = _TOKEN.findall(unicodedata.normalize("NFKC", _CJK_QUESTION_WORDS.sub(" ", text)))
+    return list(dict.fromkeys(pair for run in runs if _IS_CJK.match(run) for pair in pairwise(_cut(run))))
+
+
 def _cut(run: str) -> Iterator[str]:
     if run[0].isdigit():
         yield re.sub(r",(?=\d{3}(?!\d))", "", run)

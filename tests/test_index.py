@@ -200,6 +200,12 @@ def test_the_query_language_of_fts5_is_only_words(index: Index, library: dict[st
     assert set(pages_for(index, query)) <= {("rotor.pdf", 1), ("rotor.pdf", 2), ("quay.pdf", 1)}
 
 
+def test_chinese_words_of_three_characters_outrank_their_pairs(index: Index, tmp_path: Path) -> None:
+    sample(tmp_path, "分.pdf", "利润上升，净利下降。").add_to(index)
+    sample(tmp_path, "合.pdf", "公司去年的净利润。其他事项。").add_to(index)
+    assert pages_for(index, "净利润")[0] == ("合.pdf", 1)
+
+
 def test_scores_fall_and_more_mentions_score_higher(index: Index, library: dict[str, Document]) -> None:
     hits = index.match_pages("rotor", top_k=10)
     assert [score for _, score in hits] == sorted((score for _, score in hits), reverse=True)

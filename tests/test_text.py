@@ -7,7 +7,7 @@ from build import RELAXED
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrag.text import is_mostly_cjk, query_tokens, sentence_spans, split_sentences, tokens
+from mmrag.text import is_mostly_cjk, query_phrases, query_tokens, sentence_spans, split_sentences, tokens
 
 # Hypothesis seldom builds sentences by itself: half of the texts are made of what ends them and what does not.
 PIECES = st.sampled_from(
@@ -162,3 +162,18 @@ def test_sentence_spans_are_ordered_disjoint_and_stripped(text: str) -> None:
 )
 def test_is_mostly_cjk(text: str, expected: bool) -> None:
     assert is_mostly_cjk(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("净利润", [("净利", "利润")]),
+        ("现金流量", [("现金", "金流"), ("金流", "流量")]),
+        ("利润是多少", []),
+        ("net profit of 2024", []),
+        ("净利润 profit 净利润", [("净利", "利润")]),
+    ],
+)
+def test_phrases_are_three_chinese_characters_in_a_row(text: str, phrases: list[tuple[str, str]]) -> None:
+    assert query_phrases(text) == phrases
+    assert {token for phrase in phrases for token in phrase} <= set(query_tokens(text))
