@@ -6,6 +6,7 @@ nothing and runs no code that comes with a checkpoint.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ TEXT_PARTS = {
     "weights in safetensors form": (WEIGHTS,),
     "tokenizer": ("tokenizer.json", "vocab.json", "vocab.txt", "*.model"),
 }
-_DOWNLOAD = ["*.json", "*.txt", "*.model", WEIGHTS]
+_DOWNLOAD = ["*.json", "*.txt", "*.model", "*.jinja", WEIGHTS]
 _HUB_SECONDS = 5.0  # for the hub to answer at all; a download then takes as long as it takes
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -43,7 +44,7 @@ class Form:
         for part, patterns in self.parts.items():
             if not any(matching(files, pattern) for pattern in patterns):
                 return part
-        return None
+        return next((f"shard {shard}" for shard in _shards(files) if shard not in files), None)
 
     def not_found(self, name: str, why: str) -> ModelNotFound:
         return ModelNotFound(
@@ -127,6 +128,13 @@ def identify(name: str, revision: str | None, folder: Path) -> str:
     size = sum(file.stat().st_size for file in folder.glob(WEIGHTS))
     digest = sha256((folder / "config.json").read_bytes() + str(size).encode()).hexdigest()
     return f"{folder.resolve().name}@{digest[:12]}"
+
+
+def _shards(files: Sequence[str]) -> list[str]:
+    """All weight files that belong to those there: a download that broke off leaves some behind."""
+    found = [match for file in files if (match := re.fullmatch(r"(model.*-)\d{5}-of-(\d{5})\.safetensors", file))]
+    sets = {(match[1], match[2]) for match in found}
+    return [f"{name}{n:05}-of-{count}.safetensors" for name, count in sorted(sets) for n in range(1, int(count) + 1)]
 
 
 def file_names(folder: Path) -> list[str]:

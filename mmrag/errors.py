@@ -4,6 +4,7 @@
     ├── UsageError            an option, profile or question that cannot be used as given
     ├── MissingExtra          an optional dependency is not installed
     ├── ModelNotFound         weights that are neither on this disk nor reachable
+    ├── OutOfMemory           a model that needs more memory than there is
     ├── StoreError            the store on disk
     │   ├── StoreNotFound     there is none at this path yet
     │   ├── StoreMismatch     it was built by other encoders or another version
@@ -36,6 +37,10 @@ class MissingExtra(MmragError):
 
 class ModelNotFound(MmragError):
     """Model weights are neither on this disk nor reachable."""
+
+
+class OutOfMemory(MmragError):
+    """A model needs more memory than there is."""
 
 
 class StoreError(MmragError):

@@ -1,4 +1,4 @@
-"""Models for tests: CLIP-family encoders and a cross-encoder of toy size, and an encoder that needs no model at all.
+"""Models for tests: encoders, a cross-encoder and vision-language models of toy size, and an encoder without a model.
 
 The checkpoints know nothing of the world (their weights are random, from a fixed seed), but they load, tokenise, batch
 and pad exactly as the published ones do. Nothing here is downloaded; torch and transformers load inside the builders.
@@ -158,6 +158,102 @@ def tiny_cross_encoder(folder: str | Path, *, num_labels: int = 1) -> Path:
 _SIGLIP_ENDS = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 1}
 
 
+def tiny_qwen2_vl(folder: str | Path, *, width: int = 48, depth: int = 2, spread: float = 0.2) -> Path:
+    """Byte-level tokenizer, patches of 14 x 14 in twos, 4,096 tokens; `spread` is that of the random weights."""
+    vision = {"depth": 2, "embed_dim": width, "hidden_size": width, "num_heads": width // 16, "mlp_ratio": 2}
+    return _tiny_qwen("Qwen2VL", folder, width, depth, {**vision, "patch_size": 14}, spread=spread)
+
+
+def tiny_qwen2_5_vl(folder: str | Path) -> Path:
+    """As `tiny_qwen2_vl`, with windows in the vision tower."""
+    vision = {"depth": 2, "hidden_size": 32, "out_hidden_size": 48, "num_heads": 2, "intermediate_size": 64}
+    windows = {"window_size": 56, "fullatt_block_indexes": [1]}
+    return _tiny_qwen("Qwen2_5_VL", folder, 48, 2, {**vision, **windows, "patch_size": 14})
+
+
+def tiny_qwen3_vl(folder: str | Path) -> Path:
+    """Byte-level tokenizer, patches of 16 x 16 in twos, features of the vision tower's first layer added deep down."""
+    vision = {"depth": 2, "hidden_size": 32, "out_hidden_size": 48, "num_heads": 2, "intermediate_size": 64}
+    places = {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+    return _tiny_qwen("Qwen3VL", folder, 48, 2, {**vision, **places, "patch_size": 16}, head_dim=16)
+
+
+def tiny_llava(folder: str | Path) -> Path:
+    """A CLIP tower before a LLaMA, no Qwen: every image becomes 32 x 32 pixels and 16 tokens."""
+    transformers = _transformers()
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>", "unk_token": "</s>"}
+    tokenizer = _byte_tokenizer(["<s>", "</s>", "<image>"], **roles)
+    ids = tokenizer.get_vocab()
+    ends = {"bos_token_id": ids["<s>"], "eos_token_id": ids["</s>"], "pad_token_id": ids["</s>"]}
+    config = transformers.LlavaConfig(
+        text_config={"model_type": "llama", **_TOWER, **ends, "vocab_size": len(ids), "max_position_embeddings": 4096},
+        vision_config={"model_type": "clip_vision_model", **_TOWER, "image_size": 32, "patch_size": 8},
+        image_token_index=ids["<image>"],
+        image_seq_length=16,
+    )
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = transformers.LlavaProcessor(
+        images, tokenizer, 8, "default", chat_template=_LLAVA_TEMPLATE, num_additional_image_tokens=1
+    )
+    return _save(transformers.LlavaForConditionalGeneration, config, processor, folder)
+
+
+# As the published checkpoints have them; Qwen's with videos and numbered pictures left out.
+_QWEN_TEMPLATE = """\
+{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system
+You are a helpful assistant.<|im_end|>
+{% endif %}<|im_start|>{{ message['role'] }}
+{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for content in message['content'] %}\
+{% if content['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>\
+{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+_QWEN_SPECIAL = [
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *("<|image_pad|>", "<|video_pad|>"),
+]
+_LLAVA_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() }}: "
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}<image>\n"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %} {% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+def _tiny_qwen(
+    family: str, folder: str | Path, width: int, depth: int, vision: dict[str, Any], *, spread: float = 0.2, **text: Any
+) -> Path:
+    transformers = _transformers()
+    ends = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    tokenizer = _byte_tokenizer(_QWEN_SPECIAL, **ends)
+    ids = tokenizer.get_vocab()
+    text |= {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": depth}
+    text |= {"num_attention_heads": width // 16, "num_key_value_heads": 1, "max_position_embeddings": 4096}
+    # Half of a head's 16 numbers turn by the token's time, row and column.
+    text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}}
+    text |= {"bos_token_id": ids["<|endoftext|>"], "eos_token_id": ids["<|im_end|>"]}
+    config = getattr(transformers, f"{family}Config")(
+        text_config={**text, "vocab_size": len(ids), "pad_token_id": ids["<|endoftext|>"]},
+        vision_config=vision,
+        **{f"{name}_token_id": ids[f"<|{name}|>"] for name in ("vision_start", "vision_end")},
+        **{f"{name}_token_id": ids[f"<|{name}_pad|>"] for name in ("image", "video")},
+    )
+    images = transformers.Qwen2VLImageProcessor(patch_size=vision["patch_size"])
+    videos = getattr(transformers, "Qwen3VLVideoProcessor" if family == "Qwen3VL" else "Qwen2VLVideoProcessor")()
+    processor = getattr(transformers, f"{family}Processor")(images, tokenizer, videos, chat_template=_QWEN_TEMPLATE)
+    architecture = getattr(transformers, f"{family}ForConditionalGeneration")
+    return _save(architecture, config, processor, folder, spread)
+
+
+def _byte_tokenizer(special: list[str], **roles: str) -> Any:
+    transformers = _transformers()
+    vocab = _numbered([*sorted(_byte_alphabet()), *special])
+    tokenizer = transformers.Qwen2Tokenizer(vocab=vocab, merges=[], **roles)
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    return tokenizer
+
+
 def _transformers() -> Any:
     require("torch", extra="full")
     return require("transformers", extra="full")
@@ -174,7 +270,7 @@ def _numbered(tokens: list[str]) -> dict[str, int]:
     return {token: number for number, token in enumerate(tokens)}
 
 
-def _save(architecture: Any, config: Any, processor: Any, folder: str | Path) -> Path:
+def _save(architecture: Any, config: Any, processor: Any, folder: str | Path, spread: float = 0.2) -> Path:
     import torch
 
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had happened
@@ -183,7 +279,7 @@ def _save(architecture: Any, config: Any, processor: Any, folder: str | Path) ->
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 # Ten times the usual spread: otherwise two layers hardly tell one input from another.
-                torch.nn.init.normal_(parameter, std=0.2)
+                torch.nn.init.normal_(parameter, std=spread)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return Path(folder)

@@ -586,6 +586,7 @@ def test_the_public_names() -> None:
         "MissingExtra",
         "MmragError",
         "ModelNotFound",
+        "OutOfMemory",
         "Page",
         "Region",
         "RegionKind",
