@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from ingest import ocr
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
 from ingest.rules import ruled_grids
-from ingest.scan import readable_copy
+from ingest.scan import joined_paragraphs, readable_copy
 from ingest.tables import Grid, holds_words
 from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
 from ingest.words import text_layer
@@ -164,14 +164,13 @@ def _with_ocr(
     clip = WHOLE_PAGE if is_scan else clip
     image = pdf_page_image(page, dpi=_dpi(page, clip), clip=clip)
     lines, forms = ocr.read_lines(image, clip)
-    fresh = [line for line in lines if not _is_covered(line.box, words)]
-    if is_scan:
-        boxes = _scan_layout(image, words + fresh, rules, forms, page.rect.width, page.rect.height)
-    else:
-        boxes = boxes + [LayoutBox(a, RegionKind.PICTURE) for a in unread if not any(b.box.iou(a) > 0.5 for b in boxes)]
     after = 1 + max((word.block for word in words), default=0)
-    placed = [line._replace(block=line.block + after) for line in fresh]
-    return words + placed, boxes, _SOURCES[bool(words), bool(placed)]
+    fresh = [line._replace(block=line.block + after) for line in lines if not _is_covered(line.box, words)]
+    source = _SOURCES[bool(words), bool(fresh)]
+    if is_scan:
+        return *_read_scan(image, words + fresh, rules, forms, page.rect.width, page.rect.height), source
+    pictures = [LayoutBox(a, RegionKind.PICTURE) for a in unread if not any(b.box.iou(a) > 0.5 for b in boxes)]
+    return words + fresh, boxes + pictures, source
 
 
 def _dpi(page: Any, clip: BBox) -> float:
@@ -180,15 +179,18 @@ def _dpi(page: Any, clip: BBox) -> float:
     return float(min(_OCR_DPI, 72 * _OCR_PIXELS / longest))
 
 
-def _scan_layout(
+def _read_scan(
     image: Image.Image,
     words: Sequence[PlacedWord],
     rules: Sequence[Grid],
     forms: Sequence[LayoutBox],
     width: float,
     height: float,
-) -> list[LayoutBox]:
-    """Tables by their rules, what the model sees, forms. Text is left to OCR, whose paragraphs are cut less finely."""
+) -> tuple[list[PlacedWord], list[LayoutBox]]:
+    """The words in paragraphs, and boxes: tables by their rules, what the model sees but for text, forms.
+
+    OCR cuts paragraphs at wide line spacing, the model at every indent: what either keeps together is one.
+    """
     seen = [LayoutBox(grid.box, RegionKind.TABLE) for grid in rules if holds_words(grid, words)]
     with readable_copy(image, words, width, height) as page:
         boxes = _layout(page)
@@ -199,7 +201,8 @@ def _scan_layout(
         and not (box.kind is RegionKind.PICTURE and _is_prose(box.box, words))
         and not any(table.box.contains(box.box.center) for table in seen)
     ]
-    return seen + [form for form in forms if not any(box.box.contains(form.box.center) for box in seen)]
+    seen += [form for form in forms if not any(box.box.contains(form.box.center) for box in seen)]
+    return joined_paragraphs(words, [box.box for box in boxes if box.kind is RegionKind.TEXT]), seen
 
 
 def _is_prose(box: BBox, words: Sequence[PlacedWord]) -> bool:
@@ -220,7 +223,7 @@ def _read_image(path: Path, document_id: str, number: int) -> Page:
     if len(words) <= _SCAN_LINES:
         boxes = [LayoutBox(WHOLE_PAGE, RegionKind.PICTURE)]
     else:
-        boxes = _scan_layout(image, words, rules, forms, width, height)
+        words, boxes = _read_scan(image, words, rules, forms, width, height)
     aspect = image.height / image.width
     regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=aspect, grids=rules)
     source = "ocr" if words else "none"

@@ -9,12 +9,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import pymupdf
 from PIL import Image
 
 from ingest.layout import PlacedWord
+from ingest.tables import visual_rows
+from mmrag.types import BBox
 
 _INVISIBLE = 3  # PDF's text rendering mode of OCR layers
 # Resolution of the copy, and its longest side on posters and endless scrolls: the model scales what it sees to less.
@@ -51,3 +54,39 @@ def _write(page: Any, word: PlacedWord) -> None:
     foot = pymupdf.Point(x0, y1)
     stretch = (foot, pymupdf.Matrix((x1 - x0) / length, 1))
     page.insert_text(foot, text, fontname="helv", fontsize=y1 - y0, render_mode=_INVISIBLE, morph=stretch)
+
+
+def joined_paragraphs(words: Sequence[PlacedWord], paragraphs: Sequence[BBox]) -> list[PlacedWord]:
+    """Words of blocks that continue each other inside one of `paragraphs` get one block number, and stand together."""
+    joined = {word.block: word.block for word in words}
+
+    def first(block: int) -> int:
+        while joined[block] != block:
+            block = joined[block]
+        return block
+
+    for box in paragraphs:
+        rows = visual_rows([word for word in words if box.contains(word.box.center)])
+        for i, below in enumerate(rows):
+            for word in below:
+                above = next((row for other in reversed(rows[:i]) if (row := _over(word.box, other))), [])
+                for other in above:
+                    low, high = sorted((first(other.block), first(word.block)))
+                    joined[high] = low
+    blocks: dict[int, list[PlacedWord]] = {}
+    for word in words:
+        blocks.setdefault(first(word.block), []).append(word)
+    return [
+        word._replace(block=block)
+        for block, inside in sorted(blocks.items())
+        for word in (inside if len({word.block for word in inside}) == 1 else chain(*visual_rows(inside)))
+    ]
+
+
+def _over(box: BBox, row: Sequence[PlacedWord]) -> list[PlacedWord]:
+    """What of a row above stands over a box."""
+    return [
+        word
+        for word in row
+        if min(box.x1, word.box.x1) - max(box.x0, word.box.x0) > 0.5 * min(box.width, word.box.width)
+    ]

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pymupdf
 import pytest
+from build import RELAXED
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from ingest.layout import PlacedWord
 from ingest.pdf import read_pages
-from ingest.scan import readable_copy
+from ingest.scan import joined_paragraphs, readable_copy
 from mmrag.types import BBox, Page, RegionKind
 
 WHITE = Image.new("RGB", (300, 400), "white")
@@ -131,3 +134,49 @@ def test_scanned_prose_stays_prose(tmp_path: Path) -> None:
     page = read(image, tmp_path / "prose.pdf")
     assert {region.kind for region in page.regions} == {RegionKind.TEXT}
     assert sum(len(region.words) for region in page.regions) == 14
+
+
+# -- paragraphs ------------------------------------------------------------------------------------------------------
+
+
+def line(text: str, y: float, block: int, x0: float = 0.1, x1: float = 0.8) -> PlacedWord:
+    return PlacedWord(text, BBox(x0, y, x1, y + 0.02), block)
+
+
+def test_lines_set_far_apart_are_one_paragraph_where_the_model_sees_one() -> None:
+    label, first = line("c.", 0.10, 3, 0.15, 0.17), line("Bank records show", 0.10, 0, 0.2)
+    second, end = line("that a check was", 0.15, 1), line("paid.", 0.20, 2, 0.1, 0.2)
+    apart = line("Another matter.", 0.30, 4)
+    words = joined_paragraphs([first, second, end, label, apart], [BBox(0.1, 0.09, 0.8, 0.23)])
+    assert [(word.text, word.block) for word in words] == [
+        *(("c.", 0), ("Bank records show", 0), ("that a check was", 0), ("paid.", 0)),
+        ("Another matter.", 4),
+    ]
+
+
+def test_columns_in_one_box_stay_apart() -> None:
+    left = [line(f"left {i}", 0.1 + 0.05 * i, i, 0.1, 0.4) for i in range(3)]
+    right = [line(f"right {i}", 0.1 + 0.05 * i, 5 + i, 0.5, 0.9) for i in range(3)]
+    words = joined_paragraphs([*left, *right], [BBox(0, 0, 1, 1)])
+    assert [(word.text, word.block) for word in words] == [
+        *((f"left {i}", 0) for i in range(3)),
+        *((f"right {i}", 5) for i in range(3)),
+    ]
+
+
+@RELAXED
+@given(
+    st.lists(st.tuples(st.floats(0, 0.9), st.floats(0, 0.9), st.integers(0, 4)), max_size=12),
+    st.lists(st.tuples(st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0.5, 1), st.floats(0.5, 1)), max_size=3),
+)
+def test_joining_keeps_every_word_and_never_parts_a_block(
+    places: list[tuple[float, float, int]], boxes: list[tuple[float, float, float, float]]
+) -> None:
+    words = [PlacedWord(str(i), BBox(x, y, x + 0.1, y + 0.02), block) for i, (x, y, block) in enumerate(places)]
+    found = joined_paragraphs(words, [BBox(*box) for box in boxes])
+    assert sorted(word.text for word in found) == sorted(word.text for word in words)
+    now = {word.text: word.block for word in found}
+    assert len({(word.block, now[word.text]) for word in words}) == len({word.block for word in words})
+    assert [word.block for word in found] == sorted(word.block for word in found)
+    if not boxes:
+        assert now == {word.text: word.block for word in words}
