@@ -356,7 +356,10 @@ class Index:
     def _match(self, table: str, columns: str, query: str, top_k: int, documents: Sequence[str] | None) -> list[Any]:
         # A lone Chinese character is the beginning of a pair in the index.
         words = [f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query)]
-        terms = " OR ".join([*words, *(f'"{first} {second}"' for first, second in query_phrases(query))])
+        phrases = [f'"{first} {second}"' for first, second in query_phrases(query)]
+        # Whoever types words of a document one after the other wants the page that has them so: they count three times.
+        verbatim = [f'"{" ".join(all_tokens)}"'] * 3 if len(all_tokens := tokens(query)) > 2 else []
+        terms = " OR ".join([*words, *phrases, *verbatim])
         if not terms:
             return []
         scope = "" if documents is None else f"AND t.document_id IN ({_marks(documents)})"

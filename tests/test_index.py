@@ -206,6 +206,16 @@ def test_chinese_words_of_three_characters_outrank_their_pairs(index: Index, tmp
     assert pages_for(index, "净利润")[0] == ("合.pdf", 1)
 
 
+def test_words_in_the_order_of_the_question_outrank_the_same_words_apart(index: Index, tmp_path: Path) -> None:
+    sample(
+        tmp_path, "apart.pdf", "The quay. Revenue, revenue, revenue. The cost of the crane rose; so did the crane."
+    ).add_to(index)
+    sample(
+        tmp_path, "verbatim.pdf", "A crane and other things, of which the revenue of the quay is but one of many."
+    ).add_to(index)
+    assert pages_for(index, "revenue of the quay")[0] == ("verbatim.pdf", 1)
+
+
 def test_scores_fall_and_more_mentions_score_higher(index: Index, library: dict[str, Document]) -> None:
     hits = index.match_pages("rotor", top_k=10)
     assert [score for _, score in hits] == sorted((score for _, score in hits), reverse=True)
