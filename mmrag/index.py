@@ -43,7 +43,7 @@ from mmrag.rows import (
 from mmrag.text import query_phrases, query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes with the schema or with what is stored: a store of another format is refused, not misread."""
 TEXT, IMAGE = "text", "image"
 
@@ -182,7 +182,13 @@ class Index:
         text_vectors: Vectors,
         image_vectors: Vectors,
     ) -> None:
-        """Make a document visible, whole. Whatever its path held before is replaced."""
+        """Make a document visible, whole. Whatever its path held before is replaced, and its own earlier version too.
+
+        `source` is the original file, not the store's copy, which goes with the earlier version.
+        """
+        held = [row[0] for row in self._db.execute("SELECT path FROM sources WHERE document_id = ?", (document.id,))]
+        if held:  # before the vectors are written: of two versions' chunks, those of one id differ
+            self.remove(document.id)
         self._db.execute("INSERT OR REPLACE INTO journal VALUES (?)", (document.id,))
         self._copy_source(document, source)
         places = {chunk.id: chunk.page for chunk in chunks}
@@ -191,7 +197,8 @@ class Index:
         replaced = self.at_path(document.path)
         with self._transaction():
             self._insert(document, pages, chunks)
-            self._link(document.path, document.id)
+            for path in (*held, document.path):
+                self._link(path, document.id)
             self._db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
         if replaced and replaced.id != document.id:
             self._release(replaced.id)
@@ -239,7 +246,7 @@ class Index:
 
     def _insert(self, document: Document, pages: Sequence[Page], chunks: Sequence[Chunk]) -> None:
         db, document_id = self._db, document.id
-        db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)", document_row(document))
+        db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", document_row(document))
         for page in pages:
             cursor = db.execute(
                 f"INSERT INTO pages (document_id, {PAGE}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
@@ -250,12 +257,12 @@ class Index:
                 "INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text)))
             )
             db.executemany(
-                "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (region_row(document_id, page.number, i, region) for i, region in enumerate(page.regions)),
             )
         for chunk in chunks:
             cursor = db.execute(
-                f"INSERT INTO chunks ({CHUNK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                f"INSERT INTO chunks ({CHUNK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 chunk_row(chunk),
             )
             db.execute(

@@ -1,4 +1,4 @@
-"""Models for tests: encoders, a cross-encoder and vision-language models of toy size, and an encoder without a model.
+"""Models for tests: encoders, a cross-encoder, vision-language models of toy size; an encoder and an LLM without any.
 
 The checkpoints know nothing of the world (their weights are random, from a fixed seed), but they load, tokenise, batch
 and pad exactly as the published ones do. Nothing here is downloaded; torch and transformers load inside the builders.
@@ -10,11 +10,23 @@ import math
 import re
 import string
 from collections import Counter
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.llms.custom import CustomLLM
 
 from mmrag.errors import require
 
@@ -60,6 +72,52 @@ class HashEncoder(BaseEmbedding):
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
         return self._get_text_embedding(query)
+
+
+class ScriptedLLM(CustomLLM):
+    """Answers by a function of the chat messages, and remembers them in `asked`.
+
+    The function sees the messages as they are, images and all: `images_of(read_messages(messages))` in
+    mmrag.generate.conversation opens them. What it raises, the caller gets.
+    """
+
+    model_name: str = "scripted"
+    asked: list[list[ChatMessage]] = Field(default_factory=list)
+    _script: Callable[[Sequence[ChatMessage]], str] = PrivateAttr()
+
+    def __init__(self, script: Callable[[Sequence[ChatMessage]], str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._script = script
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "ScriptedLLM"
+
+    @property
+    def identity(self) -> str:
+        return self.model_name
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(is_chat_model=True, model_name=self.model_name)
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        self.asked.append(list(messages))
+        return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=self._script(messages)))
+
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        text = self.chat(messages).message.content or ""
+        for end in range(1, len(text) + 1):
+            message = ChatMessage(role=MessageRole.ASSISTANT, content=text[:end])
+            yield ChatResponse(message=message, delta=text[end - 1])
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        response = self.chat([ChatMessage(role=MessageRole.USER, content=prompt)])
+        return CompletionResponse(text=response.message.content or "")
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        for response in self.stream_chat([ChatMessage(role=MessageRole.USER, content=prompt)]):
+            yield CompletionResponse(text=response.message.content or "", delta=response.delta)
 
 
 def tiny_clip(folder: str | Path) -> Path:

@@ -187,7 +187,7 @@ def test_list_as_json(demo_store: Path) -> None:
     documents = as_json("list", "--store", demo_store)
     assert isinstance(documents, list)
     assert [document["name"] for document in documents] == sorted([REPORT, PAPER, SCAN, BRIEF, DIAGRAM])
-    keys = ["id", "name", "path", "media_type", "title", "page_count", "size", "sha256"]
+    keys = ["id", "name", "path", "media_type", "title", "page_count", "size", "sha256", "described_by"]
     assert [list(document) for document in documents] == [keys] * 5
 
 

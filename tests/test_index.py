@@ -512,7 +512,7 @@ def test_another_format_is_refused(index: Index) -> None:
     with database:
         database.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
     database.close()
-    with pytest.raises(StoreMismatch, match="has format 99, this mmrag reads 3"):
+    with pytest.raises(StoreMismatch, match="has format 99, this mmrag reads 4"):
         Index.open(index.path)
 
 
