@@ -84,7 +84,7 @@ def zero_shot_tagger(encoder: Any) -> ZeroShotTagger | None:
 def choose_tags(probabilities: Mapping[str, float]) -> tuple[str, ...]:
     """The likeliest tag, or the two likeliest, if the next one is far behind; nothing where that cannot be said."""
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
-    for count in (1, 2):
+    for count in range(1, min(2, len(ranked)) + 1):
         best, rest = ranked[:count], ranked[count:]
         if best[-1][1] >= LEAST and all(best[-1][1] >= MARGIN * chance for _, chance in rest):
             return tuple(tag for tag, _ in best)

@@ -524,7 +524,7 @@ def test_debug_shows_the_traceback(tmp_path: Path, python: Python) -> None:
 # -- help, imports, names --------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "ingest": "--store --profile --image-encoder --workers --json --debug",
+    "ingest": "--store --profile --image-encoder --workers --describe-pictures --json --debug",
     "ask": "--store --profile --image-encoder --reranker --document --top-k --html --json --debug",
     "search": "--image --store --profile --image-encoder --reranker --document --top-k --json --debug",
     "list": "--store --json --debug",
