@@ -227,6 +227,24 @@ def test_async_equals_sync(llm):
     assert "".join(chunk.delta for chunk in llm.stream_complete("What is it?")) == expected[1]
 
 
+def test_a_call_may_ask_for_a_sample(llm):
+    async def sampled(**choices):
+        stream = await llm.astream_chat(PICTURED, **choices)
+        return [words(await llm.achat(PICTURED, **choices)), "".join([chunk.delta async for chunk in stream])]
+
+    greedy = words(llm.chat(PICTURED))
+    drawn = set()
+    for seed in range(3):
+        choices = {"temperature": 2.0, "seed": seed}
+        expected = words(load(llm.model_name, **choices).chat(PICTURED))  # what a model that always does so would say
+        assert words(llm.chat(PICTURED, **choices)) == expected
+        assert [words(chunk) for chunk in llm.stream_chat(PICTURED, **choices)][-1] == expected
+        assert asyncio.run(sampled(**choices)) == [expected] * 2
+        drawn.add(expected)
+    assert len(drawn | {greedy}) == 4
+    assert words(llm.chat(PICTURED)) == greedy  # the next call is as the model was told
+
+
 # How text ends
 
 
