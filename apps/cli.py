@@ -34,7 +34,7 @@ from apps.terminal import (
 from mmrag.errors import MmragError, UsageError
 
 if TYPE_CHECKING:
-    from llama_index.core.llms.llm import LLM
+    from llama_index.core.llms import LLM
 
     from mmrag.engine import Rag
     from mmrag.index import Index

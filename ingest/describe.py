@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
-from llama_index.core.llms.llm import LLM
+from llama_index.core.llms import LLM
 from PIL import Image
 
 from ingest.chunk import MIN_PICTURE_AREA, around

@@ -35,7 +35,7 @@ from mmrag.tags import ZeroShotTagger, zero_shot_tagger
 from mmrag.types import MEDIA_TYPES, Document, Page
 
 if TYPE_CHECKING:
-    from llama_index.core.llms.llm import LLM
+    from llama_index.core.llms import LLM
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,10 @@ from mmrag.settings import Settings
 from mmrag.text import is_mostly_cjk
 
 if TYPE_CHECKING:
-    from llama_index.core.llms.llm import LLM
+    from llama_index.core.llms import LLM
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
+    from mmrag.engine import AnswerGenerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,18 @@ def load_encoders(settings: Settings) -> Encoders:
 
         image = ClipEncoder(model_name=settings.image_encoder, device=settings.device)
     return Encoders(BundledTextEncoder(), image)
+
+
+def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerator:
+    """What writes the answers: an LLM that is there already, or what the settings name."""
+    if llm is not None:
+        from mmrag.generate.grounded import GroundedGenerator
+
+        return GroundedGenerator(llm)
+    from mmrag.encoders import BundledCrossEncoder
+    from mmrag.generate.extractive import ExtractiveGenerator
+
+    return ExtractiveGenerator(BundledCrossEncoder())
 
 
 def load_reranker(settings: Settings) -> BaseNodePostprocessor | None:

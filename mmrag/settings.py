@@ -24,6 +24,7 @@ class Settings:
     store: Path = DEFAULT_STORE
     image_encoder: str = "captions"
     reranker: str = "none"
+    generator: str = "extractive"
     device: str | None = None
 
 

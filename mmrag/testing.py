@@ -1,4 +1,4 @@
-"""Models for tests: encoders, a cross-encoder, vision-language models of toy size; an encoder and an LLM without any.
+"""Models for tests: encoders, a cross-encoder and vision-language models of toy size, and two without a model.
 
 The checkpoints know nothing of the world (their weights are random, from a fixed seed), but they load, tokenise, batch
 and pad exactly as the published ones do. Nothing here is downloaded; torch and transformers load inside the builders.
@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.base.llms.generic_utils import (
+    chat_response_to_completion_response,
+    stream_chat_response_to_completion_response,
+)
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
@@ -25,8 +29,8 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
-from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.llms import CustomLLM
 
 from mmrag.errors import require
 
@@ -75,49 +79,43 @@ class HashEncoder(BaseEmbedding):
 
 
 class ScriptedLLM(CustomLLM):
-    """Answers by a function of the chat messages, and remembers them in `asked`.
+    """A LlamaIndex LLM whose replies are a function of the messages; `asked` keeps all messages and options."""
 
-    The function sees the messages as they are, images and all: `images_of(read_messages(messages))` in
-    mmrag.generate.conversation opens them. What it raises, the caller gets.
-    """
+    asked: list[tuple[list[ChatMessage], dict[str, Any]]] = []  # noqa: RUF012 -- pydantic copies it
+    stopped: str = "end"
 
-    model_name: str = "scripted"
-    asked: list[list[ChatMessage]] = Field(default_factory=list)
-    _script: Callable[[Sequence[ChatMessage]], str] = PrivateAttr()
+    _reply: Callable[[Sequence[ChatMessage]], str] = PrivateAttr()
 
-    def __init__(self, script: Callable[[Sequence[ChatMessage]], str], **kwargs: Any) -> None:
+    def __init__(self, reply: str | Callable[[Sequence[ChatMessage]], str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._script = script
+        self._reply = (lambda _: reply) if isinstance(reply, str) else reply
 
     @classmethod
     def class_name(cls) -> str:
         return "ScriptedLLM"
 
     @property
-    def identity(self) -> str:
-        return self.model_name
-
-    @property
     def metadata(self) -> LLMMetadata:
-        return LLMMetadata(is_chat_model=True, model_name=self.model_name)
+        return LLMMetadata(model_name="scripted", is_chat_model=True)
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        self.asked.append(list(messages))
-        return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=self._script(messages)))
+        self.asked.append((list(messages), kwargs))
+        return self._response(self._reply(messages))
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        text = self.chat(messages).message.content or ""
-        for end in range(1, len(text) + 1):
-            message = ChatMessage(role=MessageRole.ASSISTANT, content=text[:end])
-            yield ChatResponse(message=message, delta=text[end - 1])
+        text = self.chat(messages, **kwargs).message.content or ""
+        ends = [match.end() for match in re.finditer(r"\S+\s*", text)] or [0]
+        return (self._response(text[:end], text[start:end]) for start, end in zip([0, *ends], ends, strict=False))
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        response = self.chat([ChatMessage(role=MessageRole.USER, content=prompt)])
-        return CompletionResponse(text=response.message.content or "")
+        return chat_response_to_completion_response(self.chat([ChatMessage(content=prompt)], **kwargs))
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        for response in self.stream_chat([ChatMessage(role=MessageRole.USER, content=prompt)]):
-            yield CompletionResponse(text=response.message.content or "", delta=response.delta)
+        return stream_chat_response_to_completion_response(self.stream_chat([ChatMessage(content=prompt)], **kwargs))
+
+    def _response(self, text: str, delta: str | None = None) -> ChatResponse:
+        message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
+        return ChatResponse(message=message, delta=delta, additional_kwargs={"stopped": self.stopped})
 
 
 def tiny_clip(folder: str | Path) -> Path:

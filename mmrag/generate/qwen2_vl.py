@@ -221,7 +221,7 @@ class Qwen2VL(LLM):
         return min(budget, max(needs))
 
     def _stream(self, conversation: Conversation, budget: int, decoding: Decoding) -> ChatResponseGen:
-        relay = _Relay(self._model.tokenizer)
+        relay = _Relay(self._model)
 
         def reply(prompt: Prompt, sighted: Decoding) -> Reply:
             seeds = [decoding.seed]
@@ -251,14 +251,12 @@ class Qwen2VL(LLM):
 class _Relay:
     """From the thread that generates to the one that reads: pieces of text, then a reply or an error."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, decoder: Any) -> None:
         from transformers import TextIteratorStreamer
 
         self.cancelled = threading.Event()
         self.started = False
-        self._pieces: Any = TextIteratorStreamer(
-            tokenizer, skip_prompt=True, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        self._pieces: Any = TextIteratorStreamer(decoder, skip_prompt=True)  # of a tokenizer it needs only `decode`
         self._reply: Reply | None = None
         self._error: BaseException | None = None
 
