@@ -250,8 +250,7 @@ def _new_content(index: Index, path: Path, models: _Models, report: Report) -> _
         return None
     try:
         str(path).encode()  # a name that is no text can neither be stored nor shown
-        with path.open("rb") as file:
-            job = _Job(path, hashlib.file_digest(file, "sha256").hexdigest())
+        job = _Job(path, _sha256(path))
     except UnicodeEncodeError:
         report.results.append(_failed(path, "The file's name is not valid UTF-8: rename the file."))
         return None
@@ -267,6 +266,11 @@ def _new_content(index: Index, path: Path, models: _Models, report: Report) -> _
         return job
     report.results.append(FileResult(path, Outcome.UNCHANGED, known.page_count))
     return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # -- reading, encoding, committing -----------------------------------------------------------------------------------
@@ -402,6 +406,8 @@ def _commit(index: Index, job: _Job, pages: Sequence[Page], models: _Models, tal
     text_vectors, image_vectors = encode(chunks, job.path, models.encoders)
     if models.tagger:
         pages = tagged(pages, chunks, image_vectors, models.tagger)
+    if _sha256(job.path) != job.sha256:  # a batch may take hours, and the store keeps the file under its content
+        raise UnreadableFile("The file changed while it was read: ingest it again.")
     index.add(document, pages, chunks, source=job.path, text_vectors=text_vectors, image_vectors=image_vectors)
     outcome = Outcome.REPLACED if replaces else Outcome.INGESTED
     return FileResult(job.path, outcome, len(pages), len(chunks), str(tally))

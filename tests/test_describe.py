@@ -384,6 +384,17 @@ def test_a_file_that_changes_is_described_like_a_new_one(index: Index, report: P
     assert descriptions(index) == [SAYS[GREEN]]
 
 
+def test_a_file_that_changes_while_it_is_described_is_not_stored(index: Index, report: Path) -> None:
+    def script(messages: Sequence[ChatMessage]) -> str:
+        if seen(messages) == GREEN:
+            pdf(report, [FERRY])
+        return says(messages)
+
+    row = ingest(index, report, ScriptedLLM(script))
+    assert (row.outcome, row.reason) == (Outcome.FAILED, "The file changed while it was read: ingest it again.")
+    assert index.documents() == []
+
+
 # -- what finds it, and what never quotes it -------------------------------------------------------------------------
 
 
