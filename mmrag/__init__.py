@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmrag.errors import (
     DocumentError,
     EncryptedFile,
+    GenerationError,
     MissingExtra,
     MmragError,
     ModelNotFound,
@@ -45,6 +46,7 @@ __all__ = [
     "DocumentError",
     "EncryptedFile",
     "Evidence",
+    "GenerationError",
     "MissingExtra",
     "MmragError",
     "ModelNotFound",

@@ -5,6 +5,7 @@
     ├── MissingExtra          an optional dependency is not installed
     ├── ModelNotFound         weights that are neither on this disk nor reachable
     ├── OutOfMemory           a model that needs more memory than there is
+    ├── GenerationError       a model or server that did not give an answer
     ├── StoreError            the store on disk
     │   ├── StoreNotFound     there is none at this path yet
     │   ├── StoreMismatch     it was built by other encoders or another version
@@ -41,6 +42,10 @@ class ModelNotFound(MmragError):
 
 class OutOfMemory(MmragError):
     """A model needs more memory than there is."""
+
+
+class GenerationError(MmragError):
+    """A model or server did not give an answer."""
 
 
 class StoreError(MmragError):
