@@ -583,6 +583,7 @@ def test_the_public_names() -> None:
         "DocumentError",
         "EncryptedFile",
         "Evidence",
+        "GenerationError",
         "MissingExtra",
         "MmragError",
         "ModelNotFound",
