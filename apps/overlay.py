@@ -60,7 +60,7 @@ def _sentences(answer: Answer, anchor: str) -> str:
     if answer.abstained:
         looked = "".join(f"<li>{escape(e.document.name)}, page {e.page}</li>" for e in _distinct_pages(answer)[:3])
         nearest = f'<p class="note">Looked most closely at:</p><ul class="note">{looked}</ul>'
-        return f'<p class="none">{escape(answer.text)}</p>{nearest}'
+        return f'<p class="none">{escape(answer.text)}</p>{_notes(answer)}{nearest}'
     parts, number = [], 0
     for claim in answer.claims:
         chips = ""
@@ -69,8 +69,15 @@ def _sentences(answer: Answer, anchor: str) -> str:
             colour = PALETTE[(number - 1) % len(PALETTE)]
             chips += f'<a class="chip" style="background:{colour}" href="#{anchor}-c{number}">{number}</a>'
         closeups = "".join(_closeup(citation) for citation in claim.citations)
-        parts.append(f"<p>{escape(claim.text)} {chips}</p>{closeups}")
-    return "".join(parts) + f'<p class="note">confidence {answer.confidence:.0%}</p>'
+        parts.append(f"<p>{escape(claim.text)} {chips or _UNCITED}</p>{closeups}")
+    return "".join(parts) + _notes(answer) + f'<p class="note">confidence {answer.confidence:.0%}</p>'
+
+
+_UNCITED = '<span class="uncited">no source</span>'
+
+
+def _notes(answer: Answer) -> str:
+    return "".join(f'<p class="note">{escape(note)}</p>' for note in answer.notes)
 
 
 def _closeup(citation: Citation) -> str:
@@ -130,6 +137,7 @@ h1 { font-size: 1.5rem; margin: 0 0 1.5rem }
 .note, figcaption { color: var(--soft); font-size: .85rem }
 ul.note { margin: 0; padding-left: 1.2rem }
 .none { font-style: italic }
+.uncited { color: #b45309; font-size: .85rem }
 .chip { display: inline-block; min-width: 1.5em; padding: 0 .4em; border-radius: .75em; color: #fff; font-size: .75rem;
         font-weight: 600; text-align: center; text-decoration: none; vertical-align: .15em }
 .pages { display: grid; gap: 1.25rem }

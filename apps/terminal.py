@@ -58,6 +58,7 @@ def print_answer(answer: Answer) -> None:
     out.print(Text(clean(answer.question), style="bold"))
     if answer.abstained:
         out.print(Text(f"  {answer.text}", style="italic"))
+        _print_notes(answer)
         for evidence in answer.evidence[:1]:
             out.print(Text(f"  Nearest: {clean(evidence.document.name)}, page {evidence.page}", style="dim"))
         out.print()
@@ -70,11 +71,17 @@ def print_answer(answer: Answer) -> None:
             number = next(numbered)
             marks += f" [{number}]"
             sources.append(f"  [{number}] {clean(citation.document)}, page {citation.page}  ({citation.region})")
-        out.print(Text(f"  {clean(claim.text)}").append(marks, style="cyan"))
+        out.print(Text(f"  {clean(claim.text)}").append(marks or " [no source]", style="cyan" if marks else "yellow"))
     for source in sources:
         out.print(Text(source, style="dim"))
+    _print_notes(answer)
     out.print(Text(f"  confidence {answer.confidence:.0%}", style="dim"))
     out.print()
+
+
+def _print_notes(answer: Answer) -> None:
+    for note in answer.notes:
+        out.print(Text(f"  {clean(note)}", style="yellow"))
 
 
 def print_evidence(found: Sequence[Evidence]) -> None:

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from llama_index.core.base.response.schema import Response
+from llama_index.core.llms import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import NodeWithScore
 from pydantic import ConfigDict
 
-from mmrag.generate.extractive import ExtractiveGenerator, Quote
 from mmrag.index import Index
-from mmrag.models import Encoders, load_encoders, load_reranker
+from mmrag.models import Encoders, load_encoders, load_generator, load_reranker
 from mmrag.render import ImageInput
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
-from mmrag.types import Answer, Citation, Claim, Evidence
-from mmrag.verify import ABSTAIN_BELOW, confidence
+from mmrag.types import Answer, Draft, Evidence
 
 EVIDENCE_PAGES = 8
 EVIDENCE_PER_PAGE = 6
 
 _T = TypeVar("_T")
+
+
+class AnswerGenerator(Protocol):
+    """What writes answers: the extractive one, or any LLM that reads images as a `GroundedGenerator`."""
+
+    @property
+    def identity(self) -> str: ...
+
+    def generate(self, question: str, evidence: Sequence[Evidence]) -> Draft: ...
+
+    def stream(self, question: str, evidence: Sequence[Evidence]) -> Generator[str, None, Draft]:
+        """Yields the reply as it is written, its marks as the model writes them, and returns what was made of it."""
 
 
 class Rag:
@@ -35,14 +47,24 @@ class Rag:
         self,
         index: Index,
         encoders: Encoders,
-        generator: ExtractiveGenerator,
+        load_generator: Callable[[], AnswerGenerator],
         *,
         reranker: BaseNodePostprocessor | None = None,
     ) -> None:
         self.index = index
         self.encoders = encoders
         self.retriever = Retriever(index, encoders, reranker=reranker)
-        self._generator = generator
+        self._load_generator = load_generator
+        self._generator: AnswerGenerator | None = None
+        self._loading = Lock()
+
+    @property
+    def generator(self) -> AnswerGenerator:
+        """Loaded when it is first used: whoever only searches need not wait for gigabytes of weights."""
+        with self._loading:
+            if self._generator is None:
+                self._generator = self._load_generator()
+            return self._generator
 
     def search(
         self,
@@ -58,35 +80,28 @@ class Rag:
     def ask(self, question: str, *, top_k: int = EVIDENCE_PAGES, documents: Sequence[str] | None = None) -> Answer:
         """Answer from the `top_k` best pages, or abstain; UsageError for an empty question or unknown document."""
         timings: dict[str, float] = {}
-        evidence = _timed(
+        evidence = self._gather(question, top_k, documents, timings)
+        draft = _timed(timings, "generate", lambda: self.generator.generate(question, evidence))
+        return _answer(question, draft, evidence, timings)
+
+    def ask_stream(
+        self, question: str, *, top_k: int = EVIDENCE_PAGES, documents: Sequence[str] | None = None
+    ) -> Iterator[str | Answer]:
+        """As `ask`: the reply piece by piece as the model writes it, then the Answer that `ask` gives."""
+        timings: dict[str, float] = {}
+        evidence = self._gather(question, top_k, documents, timings)
+        started = perf_counter()
+        draft = yield from self.generator.stream(question, evidence)
+        timings["generate"] = perf_counter() - started
+        yield _answer(question, draft, evidence, timings)
+
+    def _gather(
+        self, question: str, top_k: int, documents: Sequence[str] | None, timings: dict[str, float]
+    ) -> list[Evidence]:
+        return _timed(
             timings,
             "retrieve",
             lambda: self.retriever.search(question, top_k=top_k, documents=documents, per_page=EVIDENCE_PER_PAGE),
-        )
-        quotes = _timed(timings, "generate", lambda: self._generator.quote(question, evidence))
-        claims = tuple(Claim(q.text, (self._cite(q),), confidence(q.relevance, q.evidence.agreement)) for q in quotes)
-        sure = max((claim.confidence for claim in claims), default=0.0)
-        abstained = sure < ABSTAIN_BELOW
-        return Answer(
-            question=question,
-            claims=() if abstained else claims,
-            abstained=abstained,
-            confidence=sure,
-            evidence=tuple(evidence),
-            timings=timings,
-        )
-
-    def _cite(self, quote: Quote) -> Citation:
-        item, span = quote.evidence, quote.span
-        return Citation(
-            document=item.document.name,
-            document_id=item.document.id,
-            page=item.page,
-            region=item.region.id,
-            bbox=item.region.box,
-            quote=item.region.text[span.start : span.end],
-            lines=item.region.lines(span.start, span.end),
-            source=self.index.source(item.document),
         )
 
     def close(self) -> None:
@@ -119,22 +134,37 @@ def open_store(
     store: str | Path | None = None,
     *,
     profile: str | None = None,
+    generator: str | LLM | None = None,
     reranker: str | BaseNodePostprocessor | None = None,
     **choices: Any,
 ) -> Rag:
     """Open a store to ask it. Raises StoreNotFound, StoreMismatch (other encoders), ModelNotFound or MissingExtra.
 
-    `choices` are fields of `mmrag.settings.Settings`; a `reranker` may also be any LlamaIndex node postprocessor.
+    `choices` are fields of `mmrag.settings.Settings`; a `generator` may also be any LlamaIndex LLM that reads images,
+    a `reranker` any LlamaIndex node postprocessor.
     """
-    name = reranker if isinstance(reranker, str) else None
-    settings = load_settings(profile, store=Path(store) if store is not None else None, reranker=name, **choices)
-    return open_rag(settings, reranker=reranker if isinstance(reranker, BaseNodePostprocessor) else None)
+    settings = load_settings(
+        profile,
+        store=Path(store) if store is not None else None,
+        generator=generator if isinstance(generator, str) else None,
+        reranker=reranker if isinstance(reranker, str) else None,
+        **choices,
+    )
+    return open_rag(
+        settings,
+        llm=generator if isinstance(generator, LLM) else None,
+        reranker=reranker if isinstance(reranker, BaseNodePostprocessor) else None,
+    )
 
 
-def open_rag(settings: Settings, *, create: bool = False, reranker: BaseNodePostprocessor | None = None) -> Rag:
+def open_rag(
+    settings: Settings,
+    *,
+    create: bool = False,
+    llm: LLM | None = None,
+    reranker: BaseNodePostprocessor | None = None,
+) -> Rag:
     """As `open_store`, from settings that are already made; `create` makes the store where there is none."""
-    from mmrag.encoders import BundledCrossEncoder
-
     index = Index.open(settings.store, create=create)
     try:
         encoders = load_encoders(settings)
@@ -143,7 +173,19 @@ def open_rag(settings: Settings, *, create: bool = False, reranker: BaseNodePost
     except BaseException:
         index.close()
         raise
-    return Rag(index, encoders, ExtractiveGenerator(BundledCrossEncoder()), reranker=reranker)
+    return Rag(index, encoders, lambda: load_generator(settings, llm), reranker=reranker)
+
+
+def _answer(question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
+    return Answer(
+        question=question,
+        claims=draft.claims,
+        abstained=draft.abstained,
+        confidence=draft.confidence,
+        evidence=tuple(evidence),
+        notes=draft.notes,
+        timings=timings,
+    )
 
 
 def _timed(timings: dict[str, float], stage: str, work: Callable[[], _T]) -> _T:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmrag.errors import UsageError
+from mmrag.errors import UsageError, require
 from mmrag.render import ImageInput, open_image
-from mmrag.settings import Settings
+from mmrag.settings import Settings, check_generator
 from mmrag.text import is_mostly_cjk
 
 if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
+
+    from mmrag.engine import AnswerGenerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,59 @@ def load_encoders(settings: Settings) -> Encoders:
 
         image = ClipEncoder(model_name=settings.image_encoder, device=settings.device)
     return Encoders(BundledTextEncoder(), image)
+
+
+def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerator:
+    """What writes the answers: an LLM that is there already, or what the settings name."""
+    if llm := llm or load_llm(settings):
+        from mmrag.generate.grounded import VISUAL_TOKENS, GroundedGenerator
+
+        # The dialect of Qwen2.5-VL, by the identity of a checkpoint or the name that a server gives it.
+        pixels = re.search(r"qwen[-_ ]?2[._]5[-_]?vl", _name(llm), re.IGNORECASE)
+        return GroundedGenerator(
+            llm,
+            visual_tokens=settings.max_visual_tokens or VISUAL_TOKENS,
+            samples=settings.samples,
+            boxes="pixels" if pixels else "thousandths",
+        )
+    from mmrag.encoders import BundledCrossEncoder
+    from mmrag.generate.extractive import ExtractiveGenerator
+
+    return ExtractiveGenerator(BundledCrossEncoder())
+
+
+def load_llm(settings: Settings) -> LLM | None:
+    """None for the extractive generator. Raises ModelNotFound, MissingExtra, or GenerationError where no server is."""
+    check_generator(settings)
+    if settings.generator == "extractive":
+        return None
+    if settings.generator == "openai":
+        return _endpoint(settings)
+    from mmrag.generate.qwen2_vl import VISUAL_TOKENS, Qwen2VL
+
+    return Qwen2VL(
+        settings.generator,
+        device=settings.device,
+        load_in_4bit=settings.load_in_4bit,
+        contrast=settings.contrast,
+        max_visual_tokens=settings.max_visual_tokens or VISUAL_TOKENS,
+    )
+
+
+def _endpoint(settings: Settings) -> LLM:
+    if not settings.base_url or not settings.model:
+        raise UsageError(
+            "--generator openai needs --model, the name by which the server knows its model:  "
+            f"mmrag doctor --generator openai --base-url {settings.base_url}  lists what it has."
+        )
+    require("llama_index.llms.openai_like", extra="openai")
+    from mmrag.generate.endpoint import Endpoint
+
+    return Endpoint(settings.base_url, settings.model, api_key=settings.api_key)
+
+
+def _name(llm: LLM) -> str:
+    return str(getattr(llm, "identity", None) or llm.metadata.model_name)
 
 
 def load_reranker(settings: Settings) -> BaseNodePostprocessor | None:

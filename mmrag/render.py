@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence, ImageStat, UnidentifiedImageError
 
 from mmrag.errors import UnreadableFile, UsageError, brief
 from mmrag.types import MEDIA_TYPES, WHOLE_PAGE, BBox
@@ -29,6 +29,8 @@ ImageInput = str | Path | bytes | BytesIO | Image.Image
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # two letters or more: C:// is a drive
 # Not all that PIL knows: for PostScript it would start another program.
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP")
+
+_Pixels = tuple[int, int, int, int]
 
 Mark = tuple[BBox, Sequence[BBox]]
 """A region and the printed lines inside it to highlight."""
@@ -130,27 +132,57 @@ def draw_regions(page: Image.Image, marks: Sequence[Mark], *, labels: Sequence[s
     image = ImageChops.multiply(page.convert("RGB"), marker)  # as a marker does: the print stays black
     draw = ImageDraw.Draw(image)
     stroke = max(2, image.width // 400)
-    for index, (box, _) in enumerate(marks):
-        colour = PALETTE[index % len(PALETTE)]
-        outline = _padded(box, image.size, 2 * stroke)
-        draw.rounded_rectangle(outline, radius=2 * stroke, outline=colour, width=stroke)
-        if index < len(labels):
-            _draw_label(draw, (outline[0], outline[1]), labels[index], colour, size=max(14, image.width // 55))
+    outlines = [_padded(box, image.size, 2 * stroke) for box, _ in marks]
+    for index, outline in enumerate(outlines):
+        draw.rounded_rectangle(outline, radius=2 * stroke, outline=_colour(index), width=stroke)
+    _draw_labels(draw, page.convert("L"), outlines[: len(labels)], labels)
     return image
 
 
-def _padded(box: BBox, size: tuple[int, int], margin: int) -> tuple[int, int, int, int]:
+def _colour(index: int) -> str:
+    return PALETTE[index % len(PALETTE)]
+
+
+def _padded(box: BBox, size: tuple[int, int], margin: int) -> _Pixels:
     x0, y0, x1, y1 = box.to_pixels(*size)
     return max(0, x0 - margin), max(0, y0 - margin), min(size[0] - 1, x1 + margin), min(size[1] - 1, y1 + margin)
 
 
-def _draw_label(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, colour: str, size: int) -> None:
-    """A filled chip whose right edge stands on `corner`: beside the region's words where there is room."""
-    font = _label_font(size)
-    width = round(draw.textlength(text, font=font)) + size
-    x = max(0, corner[0] - width)
-    draw.rounded_rectangle((x, corner[1], x + width, corner[1] + round(1.5 * size)), radius=size // 3, fill=colour)
-    draw.text((x + width / 2, corner[1] + 0.75 * size), text, font=font, fill="white", anchor="mm")
+def _draw_labels(
+    draw: ImageDraw.ImageDraw, page: Image.Image, outlines: Sequence[_Pixels], labels: Sequence[str]
+) -> None:
+    """A filled chip at a corner of each outline: where it hides least print and no other chip."""
+    size = max(14, page.width // 55)
+    font, height = _label_font(size), round(1.5 * size)
+    chips: list[_Pixels] = []
+    for index, (outline, text) in enumerate(zip(outlines, labels, strict=True)):
+        width = round(draw.textlength(text, font=font)) + size
+        places = _chip_places(outline, width, height, page.size)
+        chip = min(places, key=lambda place: (any(_meet(place, other) for other in chips), _print_in(page, place)))
+        chips.append(chip)
+        draw.rounded_rectangle(chip, radius=size // 3, fill=_colour(index))
+        middle = (chip[0] + chip[2]) / 2, (chip[1] + chip[3]) / 2
+        draw.text(middle, text, font=font, fill="white", anchor="mm")
+
+
+def _chip_places(outline: _Pixels, width: int, height: int, page: tuple[int, int]) -> list[_Pixels]:
+    """Left of the outline's top, above its left end, at its right end, inside its corners; the best-looking first."""
+    x0, y0, x1, y1 = outline
+    corners = [
+        *((x0 - width, y0), (x0, y0 - height), (x1, y0), (x1 - width, y0 - height), (x0, y0), (x1 - width, y0)),
+        *((x0, y1), (x0 - width, y1 - height), (x1 - width, y1 - height)),
+    ]
+    inside = [(max(0, min(page[0] - width, x)), max(0, min(page[1] - height, y))) for x, y in corners]
+    return [(x, y, x + width, y + height) for x, y in inside]
+
+
+def _meet(a: _Pixels, b: _Pixels) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _print_in(page: Image.Image, place: _Pixels) -> float:
+    """How much of a part of a grey page differs from its paper: spread of its brightness, 0 where it is blank."""
+    return round(ImageStat.Stat(page.crop(place)).stddev[0])
 
 
 @lru_cache(maxsize=8)

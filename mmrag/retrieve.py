@@ -168,7 +168,8 @@ class Retriever(BaseRetriever):
         for hit in hits:
             for chunk, region in self._best_regions(query, hit, per_page):
                 document, page = known[hit.key[0]], hit.key[1]
-                found.append(Evidence(document, page, region, chunk, hit.score, hit.legs, hit.agreement))
+                source = self._index.source(document)
+                found.append(Evidence(document, page, region, chunk, hit.score, hit.legs, hit.agreement, source))
         return found
 
     def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:

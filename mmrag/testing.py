@@ -1,4 +1,4 @@
-"""Models for tests: encoders, a cross-encoder and vision-language models of toy size, and an encoder without a model.
+"""Models for tests: encoders, a cross-encoder and vision-language models of toy size, and two without a model.
 
 The checkpoints know nothing of the world (their weights are random, from a fixed seed), but they load, tokenise, batch
 and pad exactly as the published ones do. Nothing here is downloaded; torch and transformers load inside the builders.
@@ -10,11 +10,27 @@ import math
 import re
 import string
 from collections import Counter
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
+from llama_index.core.base.llms.generic_utils import (
+    chat_response_to_completion_response,
+    stream_chat_response_to_completion_response,
+)
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.llms import CustomLLM
 
 from mmrag.errors import require
 
@@ -60,6 +76,46 @@ class HashEncoder(BaseEmbedding):
 
     async def _aget_query_embedding(self, query: str) -> Embedding:
         return self._get_text_embedding(query)
+
+
+class ScriptedLLM(CustomLLM):
+    """A LlamaIndex LLM whose replies are a function of the messages; `asked` keeps all messages and options."""
+
+    asked: list[tuple[list[ChatMessage], dict[str, Any]]] = []  # noqa: RUF012 -- pydantic copies it
+    stopped: str = "end"
+
+    _reply: Callable[[Sequence[ChatMessage]], str] = PrivateAttr()
+
+    def __init__(self, reply: str | Callable[[Sequence[ChatMessage]], str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._reply = (lambda _: reply) if isinstance(reply, str) else reply
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "ScriptedLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(model_name="scripted", is_chat_model=True)
+
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        self.asked.append((list(messages), kwargs))
+        return self._response(self._reply(messages))
+
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        text = self.chat(messages, **kwargs).message.content or ""
+        ends = [match.end() for match in re.finditer(r"\S+\s*", text)] or [0]
+        return (self._response(text[:end], text[start:end]) for start, end in zip([0, *ends], ends, strict=False))
+
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        return chat_response_to_completion_response(self.chat([ChatMessage(content=prompt)], **kwargs))
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        return stream_chat_response_to_completion_response(self.stream_chat([ChatMessage(content=prompt)], **kwargs))
+
+    def _response(self, text: str, delta: str | None = None) -> ChatResponse:
+        message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
+        return ChatResponse(message=message, delta=delta, additional_kwargs={"stopped": self.stopped})
 
 
 def tiny_clip(folder: str | Path) -> Path:

@@ -268,6 +268,22 @@ class Evidence:
     """What each retrieval leg said of its page; a leg that did not find it is absent."""
     agreement: float = 0.0
     """Mean reciprocal rank (0..1) of its page over the text legs that could read the question."""
+    source: Path = field(default=Path(), repr=False)
+    """The store's own copy of the file."""
+
+    def cite(self, span: TextSpan | None = None) -> Citation:
+        """The region as a citation that quotes `span` of its words; without one, the region is cited as a whole."""
+        start, end = span or (0, 0)
+        return Citation(
+            document=self.document.name,
+            document_id=self.document.id,
+            page=self.page,
+            region=self.region.id,
+            bbox=self.region.box,
+            quote=self.region.text[start:end],
+            lines=self.region.lines(start, end),
+            source=self.source,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -292,6 +308,7 @@ class Citation:
     region: str
     bbox: BBox
     quote: str
+    """Words of the region; empty where it is cited as a whole, as a picture is."""
     lines: tuple[BBox, ...]
     """Boxes of the quoted words, line by line, inside `bbox`."""
     source: Path = field(repr=False)
@@ -310,8 +327,20 @@ class Claim:
 
     text: str
     citations: tuple[Citation, ...]
+    """Empty where a model gave none that exists."""
     confidence: float
     """0..1, how likely the cited place answers the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a generator makes of evidence."""
+
+    claims: tuple[Claim, ...]
+    abstained: bool
+    confidence: float
+    notes: tuple[str, ...] = ()
+    """What a reader should know of it: why it abstains, citations that lead nowhere, a reply that was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +353,8 @@ class Answer:
     confidence: float
     evidence: tuple[Evidence, ...] = ()
     """What was looked at, best first; shown also when the answer abstains."""
+    notes: tuple[str, ...] = ()
+    """Why it abstains, citations that lead nowhere, a reply that was cut off: one sentence each."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
 
@@ -341,6 +372,14 @@ class Answer:
             "answer": self.text,
             "abstained": self.abstained,
             "confidence": round(self.confidence, 4),
+            "claims": [
+                {
+                    "text": claim.text,
+                    "confidence": round(claim.confidence, 4),
+                    "regions": [citation.region for citation in claim.citations],
+                }
+                for claim in self.claims
+            ],
             "citations": [
                 {
                     "document": citation.document,
@@ -353,6 +392,7 @@ class Answer:
                 for claim in self.claims
                 for citation in claim.citations
             ],
+            "notes": list(self.notes),
             "timings": {stage: round(seconds, 4) for stage, seconds in self.timings.items()},
         }
 

@@ -23,7 +23,7 @@ from mmrag.render import PALETTE
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
-ANSWER = ["question", "answer", "abstained", "confidence", "citations", "timings"]
+ANSWER = ["question", "answer", "abstained", "confidence", "claims", "citations", "notes", "timings"]
 CITATION = ["document", "page", "region", "bbox", "quote", "claim"]
 EVIDENCE = ["document", "page", "region", "kind", "bbox", "score", "text"]
 

@@ -101,7 +101,7 @@ def test_a_citations_image_marks_its_lines_and_leaves_the_rest_of_the_page(
 def test_an_answer_as_json(answers: dict[str, Answer]) -> None:
     answer = answers[QUESTIONS[0].text]
     value = answer.to_json()
-    assert list(value) == ["question", "answer", "abstained", "confidence", "citations", "timings"]
+    assert list(value) == ["question", "answer", "abstained", "confidence", "claims", "citations", "notes", "timings"]
     assert (value["question"], value["answer"], value["abstained"]) == (answer.question, answer.text, False)
     assert list(value["citations"][0]) == ["document", "page", "region", "bbox", "quote", "claim"]
     assert value["citations"][0]["bbox"] == list(answer.citations[0].bbox)

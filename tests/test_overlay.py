@@ -133,6 +133,16 @@ def test_a_closeup_shows_the_quoted_lines(pdf: Path) -> None:
     assert image.getpixel((image.width // 2, image.height // 2)) == pytest.approx(RED, abs=8)  # as JPEG keeps it
 
 
+@pytest.mark.parametrize("abstains", [False, True])
+def test_notes_and_sentences_without_a_source_are_shown_as_text(pdf: Path, abstains: bool) -> None:
+    claims = (*answer(pdf).claims, Claim(f"Unheard of {HOSTILE[0]}.", (), 0.0))
+    shown = Answer("Which?", claims, abstains, 0.5, notes=(f"The model said {HOSTILE[1]}",))
+    page = Page(answers_html([shown], title="Answers"))
+    assert f"The model said {HOSTILE[1]}" in page.text
+    assert (f"Unheard of {HOSTILE[0]}. no source" in page.text) is not abstains
+    assert not page.all("script")
+
+
 def test_an_abstention_shows_no_page_but_says_where_it_looked() -> None:
     page = Page(answers_html([abstention()], title="Answers"))
     assert page.all("img") == page.all("figure") == page.all("a") == []

@@ -121,8 +121,13 @@ def test_greedy_equals_transformers(family):
         assert torch.equal(inputs["input_ids"], prompt(family, messages).inputs["input_ids"])
         exact = prompt(family, messages).inputs
         ids = model.generate(**exact, max_new_tokens=16, do_sample=False)
-        expected = processor.tokenizer.decode(ids[0, exact["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert words(family.chat(messages)) == expected
+        assert words(family.chat(messages)) == spoken(processor, ids[0, exact["input_ids"].shape[1] :])
+
+
+def spoken(processor, ids) -> str:
+    """Without special tokens, but with the marks of a box."""
+    text = processor.tokenizer.decode(ids, skip_special_tokens=False)
+    return re.sub(r"<\|(?!(object_ref|box|quad)_)\w+\|>|</?s>|<image>", "", text)
 
 
 def test_batch_equals_single(family):
@@ -183,8 +188,7 @@ def test_contrast_equals_the_formula(family):
         ids = torch.cat([ids, chosen], dim=1)
         if int(chosen) in ends:
             break
-    expected = family._model.tokenizer.decode(ids[0], skip_special_tokens=True)
-    assert words(family.chat(PICTURED, contrast=0.7, max_new_tokens=8)) == expected
+    assert words(family.chat(PICTURED, contrast=0.7, max_new_tokens=8)) == spoken(family._model._processor, ids[0])
     assert words(family.chat(PICTURED, contrast=0.0)) == words(family.chat(PICTURED))
     assert words(family.chat(WORDED, contrast=0.7)) == words(family.chat(WORDED))
 
@@ -225,6 +229,24 @@ def test_async_equals_sync(llm):
     assert asyncio.run(everything()) == expected * 2
     assert llm.complete("What is it?").text == expected[1]
     assert "".join(chunk.delta for chunk in llm.stream_complete("What is it?")) == expected[1]
+
+
+def test_a_call_may_ask_for_a_sample(llm):
+    async def sampled(**choices):
+        stream = await llm.astream_chat(PICTURED, **choices)
+        return [words(await llm.achat(PICTURED, **choices)), "".join([chunk.delta async for chunk in stream])]
+
+    greedy = words(llm.chat(PICTURED))
+    drawn = set()
+    for seed in range(3):
+        choices = {"temperature": 2.0, "seed": seed}
+        expected = words(load(llm.model_name, **choices).chat(PICTURED))  # what a model that always does so would say
+        assert words(llm.chat(PICTURED, **choices)) == expected
+        assert [words(chunk) for chunk in llm.stream_chat(PICTURED, **choices)][-1] == expected
+        assert asyncio.run(sampled(**choices)) == [expected] * 2
+        drawn.add(expected)
+    assert len(drawn | {greedy}) == 4
+    assert words(llm.chat(PICTURED)) == greedy  # the next call is as the model was told
 
 
 # How text ends
@@ -268,6 +290,32 @@ def test_the_end_of_the_turn(llm, monkeypatch):
         "visual_tokens": 2 * 3 + 5 * 1,
         "completion_tokens": 4,
     }
+
+
+POINTED = (
+    "<|object_ref_start|>the red one<|object_ref_end|><|box_start|>(10,20),(300,40)<|box_end|> and\n"
+    "<|quad_start|>(1,2),(3,4),(5,6),(7,8)<|quad_end|>"
+)
+
+
+@pytest.mark.parametrize("options", [{}, {"contrast": 1.0}])
+def test_boxes_keep_their_marks(llm, monkeypatch, options):
+    # What is no text: turns that begin or are padded, and placeholders of images.
+    said = f"<|endoftext|><|im_start|>See <|vision_start|><|image_pad|><|video_pad|>{POINTED}<|vision_end|>"
+    rigged(llm, monkeypatch, said)
+    response = llm.chat(PICTURED, max_new_tokens=200, **options)
+    assert words(response) == f"See {POINTED}"
+    assert response.additional_kwargs["stopped"] == "end"
+    monkeypatch.undo()
+    rigged(llm, monkeypatch, said)
+    chunks = list(llm.stream_chat(PICTURED, max_new_tokens=200, **options))
+    assert "".join(chunk.delta for chunk in chunks) == words(chunks[-1]) == f"See {POINTED}"
+    assert len(chunks) > 2
+
+
+def test_a_box_mark_may_be_where_to_stop(llm, monkeypatch):
+    rigged(llm, monkeypatch, POINTED)
+    assert words(llm.chat(PICTURED, max_new_tokens=200, stop="<|box_end|>")) == POINTED.split("<|box_end|>")[0]
 
 
 def test_length(llm):

@@ -145,18 +145,25 @@ def test_answer_as_json() -> None:
         Claim("It is red.", (citation(), citation("d-p2-r4", "Red, then.")), 0.9),
         Claim("It was made in Delft.", (citation("d-p5-r1", "Made in Delft."),), 0.55555),
     )
-    answer = Answer("Which lamp?", claims, False, 0.123456, (evidence(region("x")),), {"retrieve": 0.01234567})
+    answer = Answer(
+        "Which lamp?", claims, False, 0.123456, (evidence(region("x")),), ("Cut off.",), {"retrieve": 0.01234567}
+    )
     place = {"document": "lamp.pdf", "page": 2, "bbox": [0.1, 0.2, 0.3, 0.4]}
     expected = {
         "question": "Which lamp?",
         "answer": "It is red. It was made in Delft.",
         "abstained": False,
         "confidence": 0.1235,
+        "claims": [
+            {"text": "It is red.", "confidence": 0.9, "regions": ["d-p2-r3", "d-p2-r4"]},
+            {"text": "It was made in Delft.", "confidence": 0.5555, "regions": ["d-p5-r1"]},
+        ],
         "citations": [
             {**place, "region": "d-p2-r3", "quote": "The lamp is red.", "claim": "It is red."},
             {**place, "region": "d-p2-r4", "quote": "Red, then.", "claim": "It is red."},
             {**place, "region": "d-p5-r1", "quote": "Made in Delft.", "claim": "It was made in Delft."},
         ],
+        "notes": ["Cut off."],
         "timings": {"retrieve": 0.0123},
     }
     assert answer.to_json() == expected
@@ -171,7 +178,9 @@ def test_an_abstention_says_so_in_the_same_shape() -> None:
         "answer": ABSTENTION,
         "abstained": True,
         "confidence": 0.0,
+        "claims": [],
         "citations": [],
+        "notes": [],
         "timings": {},
     }
 

@@ -6,12 +6,13 @@ It writes nothing of its own, so it cannot invent; it can only quote the wrong l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from mmrag.tables import named_row
 from mmrag.text import is_mostly_cjk, query_tokens, tokens
-from mmrag.types import Evidence, RegionKind, TextSpan
+from mmrag.types import Claim, Draft, Evidence, RegionKind, TextSpan
+from mmrag.verify import ABSTAIN_BELOW, confidence
 
 MAX_CANDIDATES = 96
 """Sentences that the cross-encoder reads for one question; the rest fall out by word overlap."""
@@ -50,6 +51,21 @@ class ExtractiveGenerator:
 
     def __init__(self, scorer: PairScorer) -> None:
         self._scorer = scorer
+
+    def generate(self, question: str, evidence: Sequence[Evidence]) -> Draft:
+        quotes = self.quote(question, evidence)
+        claims = tuple(
+            Claim(q.text, (q.evidence.cite(q.span),), confidence(q.relevance, q.evidence.agreement)) for q in quotes
+        )
+        sure = max((claim.confidence for claim in claims), default=0.0)
+        if sure < ABSTAIN_BELOW:
+            return Draft((), True, sure)
+        return Draft(claims, False, sure)
+
+    def stream(self, question: str, evidence: Sequence[Evidence]) -> Generator[str, None, Draft]:
+        draft = self.generate(question, evidence)
+        yield " ".join(claim.text for claim in draft.claims)
+        return draft
 
     def quote(self, question: str, evidence: Sequence[Evidence]) -> list[Quote]:
         """At most `MAX_QUOTES`, best first; empty when the evidence has no words."""

@@ -25,10 +25,13 @@ _FORM = Form(
         "image processor": ("preprocessor_config.json", "processor_config.json"),
     },
     instead=(
-        "--profile offline  which needs no weights, or  --generator openai --base-url http://localhost:8000/v1  "
-        "with the address of a server that runs it"
+        "--profile offline  which needs no weights, or  "
+        "--generator openai --base-url http://localhost:8000/v1 --model NAME  with a server that runs one"
     ),
 )
+
+_POINTING = {f"<|{what}_{side}|>" for what in ("object_ref", "box", "quad") for side in ("start", "end")}
+"""Qwen's special tokens around a thing that it names and around the place where it sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class VisionLanguageModel:
     ) -> None:
         require("torch", extra="full")
         require("transformers", extra="full")
-        self.device, self.dtype = placement(device, dtype or _fast_dtype(device))
+        self.device, self.dtype = placement(device, dtype or fast_dtype(device))
         folder = locate(name, revision, _FORM)
         if load_in_4bit:
             device_map = device_map or {"": self.device}
@@ -82,6 +85,7 @@ class VisionLanguageModel:
         precision = "4bit" if load_in_4bit else self.dtype
         self.identity = f"{self._model.config.model_type}:{identify(name, revision, folder)}/{precision}"
         self._ends = _turn_ends(self._model, self.tokenizer)
+        self._silent = _silent(self.tokenizer) | self._ends
 
     @property
     def tokenizer(self) -> Any:
@@ -148,7 +152,7 @@ class VisionLanguageModel:
             eos_token_id=sorted(self._ends),
             pad_token_id=self.tokenizer.pad_token_id,
         )
-        watch = Watch(self._decode, prompt.width, self._ends, decoding, cancelled or Event())
+        watch = Watch(self.decode, prompt.width, self._ends, decoding, cancelled or Event())
         with torch.inference_mode():
             ids = self._model.generate(
                 **prompt.inputs,
@@ -161,12 +165,14 @@ class VisionLanguageModel:
 
     def _read(self, row: int, ids: list[int], prompt: Prompt, watch: Watch, stops: Sequence[str]) -> Reply:
         length, stopped = watch.stopped.get(row, (len(ids), "length"))
-        text = cut_at_stop(self._decode(ids[prompt.width : length]), stops)
+        text = cut_at_stop(self.decode(ids[prompt.width : length]), stops)
         used = prompt.tokens[row], prompt.visual_tokens[row], length - prompt.width
         return Reply(text, stopped, *used)
 
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def decode(self, ids: Sequence[int]) -> str:
+        """What the model says, the boxes it points at in its own marks."""
+        spoken = [number for number in ids if number not in self._silent]
+        text: str = self.tokenizer.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     def score(self, prompt: Prompt, continuations: Sequence[str], alpha: float) -> list[float]:
@@ -218,7 +224,7 @@ def _forget_positions(model: Any) -> None:
         inner.rope_deltas = None
 
 
-def _fast_dtype(device: str | None) -> str | None:
+def fast_dtype(device: str | None) -> str | None:
     """bfloat16 on a CPU made for it, where it halves the memory and more than doubles the speed."""
     import torch
 
@@ -240,6 +246,17 @@ def _turn_ends(model: Any, tokenizer: Any) -> set[int]:
     ends = model.generation_config.eos_token_id
     found = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
     return {end for end in found if end is not None}
+
+
+def _silent(tokenizer: Any) -> set[int]:
+    """Special tokens that are not part of a text: they begin, end or pad it, or stand for an image."""
+    # A tokenizer file may make a token special without giving it a role, and a role may have an ordinary token.
+    marked = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return {
+        number
+        for number in marked | set(tokenizer.all_special_ids)
+        if tokenizer.convert_ids_to_tokens(number) not in _POINTING
+    }
 
 
 def _load(name: str, folder: Path, dtype: str, device_map: Any, load_in_4bit: bool) -> tuple[Any, Any]:
