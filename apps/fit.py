@@ -77,7 +77,9 @@ def _checkpoint(what: str, name: str, room: Room | None, visual_tokens: int) -> 
             raise ValueError(f"it has no {part}")
         shape = read_shape(folder)
     except (OSError, ValueError) as error:
-        return Finding(False, what, f"{name}, cannot be read ({brief(error)})", "give the whole checkpoint with --generator")
+        return Finding(
+            False, what, f"{name}, cannot be read ({brief(error)})", "give the whole checkpoint with --generator"
+        )
     if room is None:
         return Finding(True, what, f"{name}, {shape.parameters / 1e9:.2f} billion parameters")
     fits, found = verdict(shape, room, visual_tokens)
