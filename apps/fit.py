@@ -64,7 +64,8 @@ def _server(settings: Settings) -> Finding:
     found = f"{url} answers and has {listed(names) or 'no model'}"
     if settings.model in names:
         return Finding(True, "generator", f"{settings.model}: {found}")
-    return Finding(False, "generator", found, f"choose one with --model, instead of {settings.model or 'none'}")
+    instead = f", instead of {settings.model}" if settings.model else ""
+    return Finding(False, "generator", found, f"choose one with --model{instead}")
 
 
 def _checkpoint(what: str, name: str, room: Room | None, visual_tokens: int) -> Finding:
@@ -77,7 +78,9 @@ def _checkpoint(what: str, name: str, room: Room | None, visual_tokens: int) -> 
             raise ValueError(f"it has no {part}")
         shape = read_shape(folder)
     except (OSError, ValueError) as error:
-        return Finding(False, what, f"{name}, cannot be read ({brief(error)})", "give the whole checkpoint with --generator")
+        return Finding(
+            False, what, f"{name}, cannot be read ({brief(error)})", "give the whole checkpoint with --generator"
+        )
     if room is None:
         return Finding(True, what, f"{name}, {shape.parameters / 1e9:.2f} billion parameters")
     fits, found = verdict(shape, room, visual_tokens)

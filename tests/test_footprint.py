@@ -59,9 +59,7 @@ def test_the_known_shapes_are_those_of_the_architectures(name: str) -> None:
     else:
         vision |= {"hidden_size": shape.vision_hidden, "out_hidden_size": shape.hidden}
         vision |= {"intermediate_size": shape.vision_intermediate}
-    config = getattr(transformers, f"{family}Config")(
-        text_config=text, vision_config=vision, tie_word_embeddings=tied
-    )
+    config = getattr(transformers, f"{family}Config")(text_config=text, vision_config=vision, tie_word_embeddings=tied)
     with torch.device("meta"):
         model = getattr(transformers, f"{family}ForConditionalGeneration")(config)
     head = model.get_output_embeddings()
