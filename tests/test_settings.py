@@ -121,8 +121,18 @@ def test_addresses(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", "h", "h:80", "file:///x", "ftp://h", "http://", "http://u@h", "http://u:p@h", "http://@h"]
-    + ["http://h?key=1", "http://h#x", "http://h:99999", "http://h:0", "http://h/\n", "http://h/\x1b[1m", "http://[h"],
+    [
+        *("", "h", "h:80", "file:///x", "ftp://h", "http://", "http://u@h", "http://u:p@h", "http://@h"),
+        *(
+            "http://h?key=1",
+            "http://h#x",
+            "http://h:99999",
+            "http://h:0",
+            "http://h/\n",
+            "http://h/\x1b[1m",
+            "http://[h",
+        ),
+    ],
 )
 def test_what_is_no_address(address: str) -> None:
     assert not is_base_url(address)
