@@ -64,7 +64,8 @@ def _server(settings: Settings) -> Finding:
     found = f"{url} answers and has {listed(names) or 'no model'}"
     if settings.model in names:
         return Finding(True, "generator", f"{settings.model}: {found}")
-    return Finding(False, "generator", found, f"choose one with --model, instead of {settings.model or 'none'}")
+    instead = f", instead of {settings.model}" if settings.model else ""
+    return Finding(False, "generator", found, f"choose one with --model{instead}")
 
 
 def _checkpoint(what: str, name: str, room: Room | None, visual_tokens: int) -> Finding:
