@@ -49,7 +49,7 @@ _TOKEN = 28 * IMAGE_DPI / _SHOWN_DPI
 PAGES = 700
 LOOK_STEPS, LOOK_BATCH = 80, 16
 SHORT_STEPS, SHORT_BATCH = 200, 32
-WHOLE_STEPS, WHOLE_BATCH = 120, 12
+WHOLE_STEPS, WHOLE_BATCH = 160, 12
 RATE = 2e-3
 _WIDTH = 128
 
@@ -243,7 +243,7 @@ def examples(processor: Any, rng: random.Random, count: int) -> Iterator[Example
             answers = list(board.answers())
             rng.shuffle(answers)
             absent = rng.choice([colour for colour in COLOURS if colour not in {flag.top for flag in board.flags}])
-            answers = [*answers[:3], (question(absent), NO_ANSWER)][: 4 if rng.random() < 0.4 else 3]
+            answers = answers[:3] + [(question(absent), NO_ANSWER)] * (rng.random() < 0.3)
             yield make_example(processor, board, answers, Path(folder))
 
 
