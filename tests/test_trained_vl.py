@@ -46,6 +46,15 @@ class Asked:
         return prompt(self.question, self.evidence)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Models this small only wait for one another's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def llm(trained_qwen2_vl) -> Qwen2VL:
     return Qwen2VL(trained_qwen2_vl, device="cpu", dtype="float32", max_new_tokens=16)

@@ -395,12 +395,26 @@ def train(folder: Path, seed: int = 0, *, report: Callable[..., None] = lambda *
     """Saves a checkpoint that has learned to answer."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model, processor = build_model()
-        trainer = Trainer(model)
-    rng = random.Random(seed)
-    pages = list(examples(processor, rng, PAGES))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums come out the same whatever the number of cores
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, processor = build_model()
+            trainer = Trainer(model)
+        rng = random.Random(seed)
+        _teach(trainer, list(examples(processor, rng, PAGES)), rng, report)
+    finally:
+        torch.set_num_threads(threads)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def _teach(trainer: Trainer, pages: list[Example], rng: random.Random, report: Callable[..., None]) -> None:
+    import torch
+
+    model = trainer.model
     trainer.start()
     for step in range(LOOK_STEPS):
         report("look", step, trainer.look(rng.sample(pages, LOOK_BATCH), RATE * _warm(step)), model)
@@ -413,9 +427,6 @@ def train(folder: Path, seed: int = 0, *, report: Callable[..., None] = lambda *
     for step in range(WHOLE_STEPS):
         rate = RATE * (1 + math.cos(math.pi * step / WHOLE_STEPS)) / 2
         report("whole", step, trainer.answer(rng.sample(pages, WHOLE_BATCH), rate), model)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
 
 
 def _warm(step: int) -> float:
