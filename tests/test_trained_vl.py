@@ -4,7 +4,7 @@ import random
 import re
 from dataclasses import dataclass
 from io import BytesIO
-from statistics import mean
+from statistics import mean, median
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock
@@ -44,6 +44,15 @@ class Asked:
     @property
     def messages(self) -> list[ChatMessage]:
         return prompt(self.question, self.evidence)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Models this small only wait for one another's threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +135,11 @@ def test_what_no_page_shows_is_not_answered(llm, pages):
 def test_contrast_raises_the_score_of_what_is_seen(llm, pages):
     plain = [llm.score(one.messages, [one.reply])[0] for one in pages]
     contrasted = [llm.score(one.messages, [one.reply], contrast=1.0)[0] for one in pages]
-    gains = [after - before for before, after in zip(plain, contrasted, strict=True)]
-    print(
-        f"raised {share(gain > 0 for gain in gains):.3f}, by {sorted(gains)[len(gains) // 2]:.4f}, {sorted(gains)[:5]}"
-    )
-    assert share(gain > 0 for gain in gains) > 0.9
+    raised = share(after > before for before, after in zip(plain, contrasted, strict=True))
+    print(f"raised on {raised:.3f} of the pages, median {median(plain):.4f} to {median(contrasted):.4f}")
+    # Not on all: what is hardly seen becomes less likely, and what is implausible impossible.
+    assert raised > 0.9
+    assert median(contrasted) > median(plain)
 
 
 def test_without_the_image_nothing_is_left(llm, pages):
@@ -139,8 +148,9 @@ def test_without_the_image_nothing_is_left(llm, pages):
     answers = [llm.chat(blinded(one.messages)).message.content for one in pages]
     drops = [before - after for before, after in zip(seen, blind, strict=True)]
     right = share(answer.startswith(one.colour.capitalize()) for answer, one in zip(answers, pages, strict=True))
-    print(f"drop {mean(drops):.2f}, least {min(drops):.2f}, right {right:.3f}, {set(answers)}")
-    assert mean(drops) > 3
+    print(f"score lower by {mean(drops):.2f} on average, on {share(drop > 3 for drop in drops):.3f} by more than 3")
+    print(f"right without the image: {right:.3f}; replies: {sorted(set(answers))}")
+    assert share(drop > 3 for drop in drops) > 0.9
     assert right <= 0.25  # one in seven by chance
 
 

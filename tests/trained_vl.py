@@ -49,7 +49,7 @@ _TOKEN = 28 * IMAGE_DPI / _SHOWN_DPI
 PAGES = 700
 LOOK_STEPS, LOOK_BATCH = 80, 16
 SHORT_STEPS, SHORT_BATCH = 200, 32
-WHOLE_STEPS, WHOLE_BATCH = 120, 12
+WHOLE_STEPS, WHOLE_BATCH = 160, 12
 RATE = 2e-3
 _WIDTH = 128
 
@@ -243,7 +243,7 @@ def examples(processor: Any, rng: random.Random, count: int) -> Iterator[Example
             answers = list(board.answers())
             rng.shuffle(answers)
             absent = rng.choice([colour for colour in COLOURS if colour not in {flag.top for flag in board.flags}])
-            answers = [*answers[:3], (question(absent), NO_ANSWER)][: 4 if rng.random() < 0.4 else 3]
+            answers = answers[:3] + [(question(absent), NO_ANSWER)] * (rng.random() < 0.3)
             yield make_example(processor, board, answers, Path(folder))
 
 
@@ -395,12 +395,26 @@ def train(folder: Path, seed: int = 0, *, report: Callable[..., None] = lambda *
     """Saves a checkpoint that has learned to answer."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model, processor = build_model()
-        trainer = Trainer(model)
-    rng = random.Random(seed)
-    pages = list(examples(processor, rng, PAGES))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums come out the same whatever the number of cores
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, processor = build_model()
+            trainer = Trainer(model)
+        rng = random.Random(seed)
+        _teach(trainer, list(examples(processor, rng, PAGES)), rng, report)
+    finally:
+        torch.set_num_threads(threads)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def _teach(trainer: Trainer, pages: list[Example], rng: random.Random, report: Callable[..., None]) -> None:
+    import torch
+
+    model = trainer.model
     trainer.start()
     for step in range(LOOK_STEPS):
         report("look", step, trainer.look(rng.sample(pages, LOOK_BATCH), RATE * _warm(step)), model)
@@ -413,9 +427,6 @@ def train(folder: Path, seed: int = 0, *, report: Callable[..., None] = lambda *
     for step in range(WHOLE_STEPS):
         rate = RATE * (1 + math.cos(math.pi * step / WHOLE_STEPS)) / 2
         report("whole", step, trainer.answer(rng.sample(pages, WHOLE_BATCH), rate), model)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
 
 
 def _warm(step: int) -> float:
