@@ -5,23 +5,37 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
-from apps.terminal import print_json, print_line, print_retrieval, print_scores, print_table, show_progress
+from apps.terminal import (
+    print_comparison,
+    print_json,
+    print_line,
+    print_retrieval,
+    print_run,
+    print_scores,
+    print_table,
+    show_progress,
+)
 from mmrag import __version__
 
+if TYPE_CHECKING:
+    from eval.runs import Run
+
 app = typer.Typer(help="Measure on published labels.", no_args_is_help=True, rich_markup_mode=None)
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the JSON file and the plot.")]
+RUNS = Path("runs")
 
 
 @app.command()
 def retrieval(
     data: Annotated[Path, typer.Option(help="Folder with pdf/ and questions.jsonl.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the JSON file and the plot.")] = Path(
-        "runs"
-    ),
+    output: Output = RUNS,
     store: Store = None,
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
@@ -106,3 +120,48 @@ def page_facts(
         held = {kind: [r.holds for r in results if r.type == kind] for kind in kinds}
         print_table(("fact", "hold>", "of>"), ((kind, str(sum(h)), str(len(h))) for kind, h in held.items()))
         print_line(f"Fail: {', '.join(result.id for result in results if not result.holds) or 'none'}")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="JSON file of a run, as these commands write it.")],
+    second: Annotated[Path, typer.Argument(help="That of another run of the same measurement.")],
+    plot: Annotated[Path | None, typer.Option(help="Also write the differences as a PNG file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Put two runs side by side, on the items that both have.
+
+    Differences are the second run less the first, with 95 % intervals by paired bootstrap; items that hang together,
+    such as questions about one image, are drawn together. Says in how many of the samples the second is higher, on
+    which items they differ most, and which settings they do not share.
+    """
+    with errors(debug):
+        from eval.compare import compare as compare_runs
+        from eval.plots import plot_comparison
+        from eval.runs import load_run
+
+        found = compare_runs(load_run(first), load_run(second))
+        if plot:
+            plot_comparison(found, plot)
+        if as_json:
+            print_json(found.to_json())
+        else:
+            print_comparison(found)
+
+
+# -- shared by the measurements --------------------------------------------------------------------------------------
+
+
+def finish(run: Run, path: Path, as_json: bool) -> None:
+    """Write the run and its plot, and print it."""
+    from eval.plots import plot_run
+    from eval.runs import save_run
+
+    save_run(run, path)
+    plot_run(run, path.with_suffix(".png"))
+    if as_json:
+        print_json({"run": str(path), **run.to_json()})
+        return
+    print_run(run)
+    print_line(f"Written to {path} and {path.with_suffix('.png').name}")
