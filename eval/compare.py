@@ -104,5 +104,7 @@ def _notes(first: Run, second: Run) -> list[str]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(_short, value))
     text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
     return text if len(text) <= 120 else f"{text[:119]}…"

@@ -56,7 +56,7 @@ def made_by(llm: Any = None, *, data: Iterable[Path] = (), seed: int = 0, **sett
         "mmrag": __version__,
         "commit": _commit(),
         "generator": None if llm is None else _describe(llm),
-        "data": {path.name: sha256(path.read_bytes()).hexdigest()[:16] for path in data},
+        "data": [{"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest()[:16]} for path in data],
         "seed": seed,
         **settings,
     }

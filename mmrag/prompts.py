@@ -16,3 +16,6 @@ PAGE = 'Page {page} of "{document}":'
 REGION = "[{mark}] {kind}: {text}"
 TITLED_REGION = "[{mark}] {kind} ({title}): {text}"
 QUESTION = "Question: {question}"
+
+YES_OR_NO = "{question} Please answer yes or no."
+"""As published protocols ask about an image."""
