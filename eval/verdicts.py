@@ -105,7 +105,7 @@ def notes(rows: Iterable[Row]) -> list[str]:
     rows = list(rows)
     found = []
     if missing := sum("answer" in row and row["answer"] is None for row in rows):
-        found.append(f"{missing} of {len(rows)} questions have no answer: they count as unparseable.")
+        found.append(f"{missing} of {len(rows)} questions have no answer: they count as wrong.")
     said = [row for row in rows if row["read"] is None and row.get("answer") is not None]
     if said:
         found.append(
