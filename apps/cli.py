@@ -26,6 +26,7 @@ from apps.terminal import (
     print_json,
     print_line,
     print_note,
+    print_pictures,
     print_report,
     print_table,
     show_progress,
@@ -33,6 +34,8 @@ from apps.terminal import (
 from mmrag.errors import MmragError, UsageError
 
 if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
+
     from mmrag.engine import Rag
     from mmrag.index import Index
     from mmrag.settings import Settings
@@ -62,6 +65,10 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read pages.", show_default="all cores")
     ] = None,
+    describe_pictures: Annotated[
+        bool,
+        typer.Option("--describe-pictures", help="Let the generator say what each picture shows, to find it by that."),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -76,9 +83,12 @@ def ingest(
         from mmrag.models import load_encoders
 
         chosen = settings(store, profile, image_encoder)
+        describer = _describer(chosen) if describe_pictures else None
         encoders = load_encoders(chosen)
         with Index.open(chosen.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
-            report = ingest_files(index, sources, encoders, workers=workers, on_progress=on_progress)
+            report = ingest_files(
+                index, sources, encoders, workers=workers, describer=describer, on_progress=on_progress
+            )
         if as_json:
             print_json(report.to_json())
         else:
@@ -158,7 +168,7 @@ def list_documents(store: Store = None, as_json: Json = False, debug: Debug = Fa
         with _index(store) as index:
             documents = index.documents()
         if as_json:
-            keys = ("id", "name", "path", "media_type", "title", "page_count", "size", "sha256")
+            keys = ("id", "name", "path", "media_type", "title", "page_count", "size", "sha256", "described_by")
             print_json([{key: getattr(d, key) for key in keys} for d in documents])
             return
         print_table(
@@ -220,6 +230,7 @@ def show(
                 labels = [region.id.rsplit("-", 1)[1] for region in regions]
                 write_page_png(index.source(document), number, marks, target, labels=labels)
                 print_line(f"{target}  {document.name}, page {number}, {len(regions)} regions")
+                print_pictures(regions)
 
 
 @app.command()
@@ -281,6 +292,18 @@ def _open(settings: Settings) -> Rag:
     from mmrag.engine import open_rag
 
     return open_rag(settings)
+
+
+def _describer(settings: Settings) -> LLM:
+    from mmrag.models import load_llm
+
+    llm = load_llm(settings)
+    if llm is None:
+        raise UsageError(
+            "--describe-pictures needs a generator that reads pictures, and the extractive one only quotes: "
+            "choose --profile full, or name a model with --generator."
+        )
+    return llm
 
 
 def _each(

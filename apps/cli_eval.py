@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +46,7 @@ By = Annotated[
     str | None,
     typer.Option(
         "--by",
-        help="Read the verdict from the model's text, or from its probabilities of yes and no in all spellings (logits).",
+        help="Read the verdict from the model's text, or from its probabilities of yes and no (logits).",
         show_default="logits where the model gives them",
     ),
 ]
@@ -168,17 +170,19 @@ def pope(
     """Is the object in the image? POPE's questions: accuracy, precision, recall, F1 and yes-rate by file.
 
     Needs one of: --images, with a model; --blind, with a model; --predictions, a file for each of --data, with rows of
-    question_id and answer. An answer that says neither yes nor no is wrong, counted, and never dropped; where POPE's own
-    script reads answers otherwise, its numbers stand beside. A run that was cut off goes on where it stopped.
+    question_id and answer. An answer that says neither yes nor no is wrong, counted, and never dropped; where POPE's
+    own script reads answers otherwise, its numbers stand beside. A run that was cut off goes on where it stopped.
     """
     with errors(debug):
         from eval.pope import ask_pope, score_predictions
 
         if predictions:
-            finish(*score_predictions(data, predictions, output), as_json)
-            return
-        ask = _asking(ask_pope, data, output, images=images, by=_by(by), blind=blind)
-        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+            run, path = score_predictions(data, predictions, output)
+        else:
+            load = partial(_llm, profile, generator, base_url, model)
+            ask = partial(ask_pope, blind=blind, images=images, by=_by(by))
+            run, path = _ask(ask, data, output, load, workers, fresh, as_json)
+        finish(run, path, as_json)
 
 
 @app.command()
@@ -211,10 +215,12 @@ def hallusionbench(
         from eval.hallusionbench import ask_hallusionbench, score_predictions
 
         if predictions:
-            finish(*score_predictions(data, predictions, output), as_json)
-            return
-        ask = _asking(ask_hallusionbench, data, output, images=images, by=_by(by))
-        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+            run, path = score_predictions(data, predictions, output)
+        else:
+            load = partial(_llm, profile, generator, base_url, model)
+            ask = partial(ask_hallusionbench, images=images, by=_by(by))
+            run, path = _ask(ask, data, output, load, workers, fresh, as_json)
+        finish(run, path, as_json)
 
 
 @app.command()
@@ -245,10 +251,12 @@ def amber(
         from eval.amber import ask_amber, score_predictions
 
         if predictions:
-            finish(*score_predictions(data, predictions, output), as_json)
-            return
-        ask = _asking(ask_amber, data, output, images=images, by=_by(by))
-        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+            run, path = score_predictions(data, predictions, output)
+        else:
+            load = partial(_llm, profile, generator, base_url, model)
+            ask = partial(ask_amber, images=images, by=_by(by))
+            run, path = _ask(ask, data, output, load, workers, fresh, as_json)
+        finish(run, path, as_json)
 
 
 @app.command()
@@ -296,17 +304,17 @@ def finish(run: Run, path: Path, as_json: bool) -> None:
     print_line(f"Written to {path} and {path.with_suffix('.png').name}")
 
 
-def _asking(ask: Any, *arguments: Any, **options: Any) -> Any:
-    """`ask` with a progress bar, once there is a model."""
-
-    def run(llm: Any, workers: int, fresh: bool, as_json: bool) -> tuple[Run, Path]:
-        with show_count("asking", enabled=not as_json) as on_progress:
-            found: tuple[Run, Path] = ask(
-                llm, *arguments, **options, workers=workers, fresh=fresh, on_progress=on_progress
-            )
-            return found
-
-    return run
+def _ask(
+    ask: Callable[..., tuple[Run, Path]],
+    data: Any,
+    output: Path,
+    load: Callable[[], Any],
+    workers: int,
+    fresh: bool,
+    as_json: bool,
+) -> tuple[Run, Path]:
+    with show_count("asking", enabled=not as_json) as on_progress:
+        return ask(load, data, output, workers=workers, fresh=fresh, on_progress=on_progress)
 
 
 def _by(name: str | None) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from eval.retrieval import RetrievalReport
     from eval.runs import Run
     from ingest.pipeline import Progress, Report
-    from mmrag.types import Answer, Evidence
+    from mmrag.types import Answer, Evidence, Region
 
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -93,15 +93,32 @@ def print_evidence(found: Sequence[Evidence]) -> None:
     print_table(
         ("#>", "score>", "document", "page>", "kind", "region", "text"),
         (
-            (str(rank), f"{e.score:.2f}", e.document.name, str(e.page), str(e.region.kind), e.region.id, _snippet(e))
+            (str(rank), f"{e.score:.2f}", e.document.name, str(e.page), _kind(e.region), e.region.id, _snippet(e))
             for rank, e in enumerate(found, start=1)
         ),
     )
 
 
+def _kind(region: Region) -> str:
+    return f"{region.kind} ({', '.join(region.tags)})" if region.tags else str(region.kind)
+
+
 def _snippet(evidence: Evidence) -> str:
-    text = " ".join(evidence.region.text.split())
+    region = evidence.region
+    text = " ".join((region.text or _described(region)).split())
     return text[:120] + ("…" if len(text) > 120 else "")
+
+
+def _described(region: Region) -> str:
+    """A model's words about a picture, marked as such."""
+    return f"[described by a model] {region.description}" if region.description else ""
+
+
+def print_pictures(regions: Iterable[Region]) -> None:
+    """What models say of the pictures among them."""
+    for region in regions:
+        if region.tags or region.description:
+            print_line(f"  {region.id}  {_kind(region)}  {_described(region)}".rstrip())
 
 
 def print_report(report: Report, store: Path) -> None:
@@ -195,7 +212,11 @@ def file_stem(name: str) -> str:
 def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar on standard error with pages per second and the file being read."""
     with _bar("pages", enabled=enabled) as update:
-        yield lambda step: update(step.pages_done, step.pages_total, clean(step.file))
+        yield lambda step: update(
+            step.pages_done,
+            step.pages_total,
+            clean(step.file) + (f", picture {step.pictures}" if step.pictures else ""),
+        )
 
 
 @contextmanager

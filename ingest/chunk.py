@@ -13,6 +13,8 @@ TEXT_TOKENS = 200
 """Size aimed at for running text, about 130 English words. Measured: see eval/LOG.md."""
 CONTEXT_TOKENS = 64
 """Room for the section title or caption that a chunk stands under; a quarter of an encoder that reads little."""
+DESCRIPTION_TOKENS = 128
+"""Room for what a model says of a picture, two or three sentences; a quarter of an encoder that reads little."""
 MIN_PICTURE_AREA = 0.01
 """Share of the page below which a picture is an ornament (a logo, a rule, a bullet) and makes no chunk of its own."""
 
@@ -41,17 +43,19 @@ def _chunk_page(document_id: str, page: Page, heading: str, encoder: Tokens) -> 
     chunks = []
     for kind, group, title in _groups(page, heading):
         caption = by_id[group[0].caption_id].text if group[0].caption_id else ""
-        context = _clip("\n".join(filter(None, (title, caption))), encoder)
+        context, description = _clip("\n".join(filter(None, (title, caption))), encoder), ""
         if kind is RegionKind.TABLE:
             pieces = _table_pieces(group[0], encoder)
         elif kind is RegionKind.PICTURE:
             pieces = _picture_pieces(group[0], encoder)
-            context = context if caption or group[0].text else _clip(f"{context}\n{_around(page, group[0])}", encoder)
+            context = context if caption or group[0].text else _clip(f"{context}\n{around(page, group[0])}", encoder)
+            description = _clip(group[0].description, encoder, DESCRIPTION_TOKENS)
         else:
             pieces = _text_pieces(group, encoder)
         for text, spans in pieces:
             box = BBox.union([by_id[span.region_id].box for span in spans])
-            chunks.append(Chunk(next(ids), document_id, page.number, kind, text, box, spans, context.strip()))
+            place = (next(ids), document_id, page.number, kind)
+            chunks.append(Chunk(*place, text, box, spans, context.strip(), description))
             context = context or _clip(_last_heading(group, ""), encoder)  # the first piece holds the title itself
         heading = _last_heading(group, title)
     return chunks, heading
@@ -97,20 +101,20 @@ def _last_heading(group: Sequence[Region], otherwise: str) -> str:
     return next((r.text for r in reversed(group) if r.kind is RegionKind.SECTION_HEADER), otherwise)
 
 
-def _around(page: Page, picture: Region) -> str:
-    """The text region nearest to a picture that has neither words nor a caption."""
+def around(page: Page, picture: Region) -> str:
+    """The words of the text region nearest to a picture."""
     texts = [r for r in page.regions if r.kind in (RegionKind.TEXT, RegionKind.LIST_ITEM) and r.text]
     x, y = picture.box.center
     nearest = min(texts, key=lambda r: (r.box.center[0] - x) ** 2 + (r.box.center[1] - y) ** 2, default=None)
     return nearest.text if nearest else ""
 
 
-def _text_pieces(regions: Sequence[Region], encoder: Tokens) -> Iterator[Piece]:
+def _text_pieces(regions: Sequence[Region], encoder: Tokens, taken: int = 0) -> Iterator[Piece]:
     texts = [region.text for region in regions]
     starts = [sum(len(text) + 1 for text in texts[:i]) for i in range(len(texts))]
     joined = "\n".join(texts)
     cursor = 0
-    for text in _split(joined, min(TEXT_TOKENS, _room(encoder)), encoder):
+    for text in _split(joined, min(TEXT_TOKENS, _room(encoder) - taken), encoder):
         start = joined.index(text, cursor)
         cursor = start + len(text)
         yield text, tuple(_overlaps(regions, starts, start, cursor))
@@ -163,7 +167,7 @@ def _picture_pieces(picture: Region, encoder: Tokens) -> Iterator[Piece]:
     if not picture.text:
         yield "", (Span(picture.id, 0, 0, 0),)
         return
-    yield from _text_pieces([picture], encoder)
+    yield from _text_pieces([picture], encoder, _lead_room(encoder, DESCRIPTION_TOKENS) if picture.description else 0)
 
 
 def _cut_row(table: Region, row: _Row, room: int, encoder: Tokens) -> Iterator[Piece]:
@@ -175,18 +179,19 @@ def _cut_row(table: Region, row: _Row, room: int, encoder: Tokens) -> Iterator[P
 
 
 def _room(encoder: Tokens) -> int:
-    return encoder.max_tokens - 2 - _context_room(encoder)  # two for the marks that an encoder puts around a text
+    # Two for the marks that an encoder puts around a text.
+    return encoder.max_tokens - 2 - _lead_room(encoder, CONTEXT_TOKENS)
 
 
-def _context_room(encoder: Tokens) -> int:
-    return min(CONTEXT_TOKENS, encoder.max_tokens // 4)
+def _lead_room(encoder: Tokens, limit: int) -> int:
+    return min(limit, encoder.max_tokens // 4)
 
 
-def _clip(context: str, encoder: Tokens) -> str:
-    """As many leading words (or Chinese characters) of a context as have room."""
-    while context and encoder.count_tokens([context])[0] >= _context_room(encoder):
-        context = context[: int(len(context) * 0.8)].rstrip()
-    return context
+def _clip(lead: str, encoder: Tokens, limit: int = CONTEXT_TOKENS) -> str:
+    """As many leading words (or Chinese characters) as have room before a chunk's text."""
+    while lead and encoder.count_tokens([lead])[0] >= _lead_room(encoder, limit):
+        lead = lead[: int(len(lead) * 0.8)].rstrip()
+    return lead
 
 
 def _split(text: str, room: int, encoder: Tokens) -> list[str]:

@@ -13,23 +13,29 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from ingest.chunk import chunk_pages
+from ingest.describe import Describer, Tally, without_descriptions
+from ingest.encode import encode, tagged
 from ingest.pdf import FileFacts, inspect_file, read_pages
 from mmrag.errors import DocumentError, MmragError, UnreadableFile
-from mmrag.index import Index, Vectors
+from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
-from mmrag.render import render_page
 from mmrag.settings import load_settings
-from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, RegionKind
+from mmrag.tags import ZeroShotTagger, zero_shot_tagger
+from mmrag.types import MEDIA_TYPES, Document, Page
+
+if TYPE_CHECKING:
+    from llama_index.core.llms import LLM
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +58,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file. `reason` says what to do when it failed."""
+    """What became of one file. `reason` says what to do when it failed, or which of its pictures were not described."""
 
     path: Path
     outcome: Outcome
@@ -68,6 +74,8 @@ class Progress:
     file: str
     pages_done: int
     pages_total: int
+    pictures: int = 0
+    """How many of the file's pictures a model has described, or tried to."""
 
 
 @dataclass(slots=True)
@@ -93,12 +101,17 @@ class Report:
 
 
 def ingest_into(
-    store: str | Path, sources: Iterable[str | Path], *, profile: str | None = None, **choices: Any
+    store: str | Path,
+    sources: Iterable[str | Path],
+    *,
+    profile: str | None = None,
+    describer: LLM | None = None,
+    **choices: Any,
 ) -> Report:
     """Ingest into the store in folder `store`, made if there is none; `choices` as in `mmrag.settings.Settings`."""
     settings = load_settings(profile, store=Path(store), **choices)
     with Index.open(settings.store, create=True) as index:
-        return ingest_files(index, sources, load_encoders(settings))
+        return ingest_files(index, sources, load_encoders(settings), describer=describer)
 
 
 def ingest_files(
@@ -107,21 +120,25 @@ def ingest_files(
     encoders: Encoders,
     *,
     workers: int | None = None,
+    describer: LLM | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
     """Bring files, folders (searched below) and glob patterns into the index; content that it already holds is skipped.
 
+    A `describer`, which must read images, says of every picture what it shows; it is also asked about the pictures of
+    documents that the index holds but another model, or none, has described.
     Raises StoreBusy and StoreMismatch before anything is read; whatever goes wrong with one file is in its FileResult.
     """
     started = perf_counter()
     report = Report()
     index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
+    models = _Models(encoders, zero_shot_tagger(encoders.image), Describer(describer) if describer else None)
     with index.writing():
         files, problems = find_files(sources, exclude=index.path)
         report.results.extend(problems)
-        new = [job for path in files if (job := _new_content(index, path, report)) is not None]
+        new = [job for path in files if (job := _new_content(index, path, models, report)) is not None]
         if new:
-            _ingest_new(index, new, encoders, workers or _cores(), report, on_progress)
+            _ingest_new(index, new, models, workers or _cores(), report, on_progress)
     order = {path: i for i, path in enumerate(files)}
     report.results.sort(key=lambda result: order.get(result.path, -1))
     report.seconds = perf_counter() - started
@@ -178,12 +195,26 @@ def _failed(path: Path, reason: str) -> FileResult:
 # -- what is new -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """What is asked about a document."""
+
+    encoders: Encoders
+    tagger: ZeroShotTagger | None
+    describer: Describer | None
+
+    def have_more_to_say(self, of: Document) -> bool:
+        return self.describer is not None and (self.describer.identity != of.described_by or of.undescribed > 0)
+
+
 @dataclass(slots=True)
 class _Job:
-    """A file whose content the index does not hold."""
+    """A file whose content the index does not hold, or whose pictures are still to be described."""
 
     path: Path
     sha256: str
+    known: Document | None = None
+    """Where the index holds the content: its pages are not read again."""
     facts: FileFacts = field(default_factory=lambda: FileFacts(0, ""))
     pages: list[Future[list[Page]]] = field(default_factory=list)
 
@@ -209,7 +240,7 @@ class _Job:
         )
 
 
-def _new_content(index: Index, path: Path, report: Report) -> _Job | None:
+def _new_content(index: Index, path: Path, models: _Models, report: Report) -> _Job | None:
     if not _is_known(path.name):
         kinds = ", ".join(sorted(suffix[1:] for suffix in MEDIA_TYPES))
         report.results.append(_failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
@@ -219,8 +250,7 @@ def _new_content(index: Index, path: Path, report: Report) -> _Job | None:
         return None
     try:
         str(path).encode()  # a name that is no text can neither be stored nor shown
-        with path.open("rb") as file:
-            job = _Job(path, hashlib.file_digest(file, "sha256").hexdigest())
+        job = _Job(path, _sha256(path))
     except UnicodeEncodeError:
         report.results.append(_failed(path, "The file's name is not valid UTF-8: rename the file."))
         return None
@@ -231,8 +261,16 @@ def _new_content(index: Index, path: Path, report: Report) -> _Job | None:
     if known is None:
         return job
     index.link(str(path), path.name, known.id)
+    if models.have_more_to_say(known) and known.media_type == job.content[1]:
+        job.known, job.facts = known, FileFacts(known.page_count, known.title)
+        return job
     report.results.append(FileResult(path, Outcome.UNCHANGED, known.page_count))
     return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # -- reading, encoding, committing -----------------------------------------------------------------------------------
@@ -241,7 +279,7 @@ def _new_content(index: Index, path: Path, report: Report) -> _Job | None:
 def _ingest_new(
     index: Index,
     jobs: Sequence[_Job],
-    encoders: Encoders,
+    models: _Models,
     workers: int,
     report: Report,
     on_progress: Callable[[Progress], None],
@@ -262,13 +300,11 @@ def _ingest_new(
             while queue and sum(job.facts.page_count for job in waiting) < AHEAD_PAGES:
                 waiting.append(_schedule(queue.popleft(), pool))
             job = waiting.popleft()
-            on_progress(Progress(job.path.name, done, total))
-            pages: list[Page] = []
+            step = partial(_step, on_progress, job.path.name, done, total)
+            step(0, 0)
             try:
-                for future in job.pages:
-                    pages.extend(_result(future))
-                    on_progress(Progress(job.path.name, done + len(pages), total))
-                report.results.append(_commit(index, job, pages, encoders))
+                pages, tally = _take(index, job, models, step)
+                report.results.append(_commit(index, job, pages, models, tally))
                 report.results.extend(_linked(index, job.document(), copy) for copy in copies[job.content][1:])
             except DocumentError as error:
                 fail(job, str(error))
@@ -276,6 +312,12 @@ def _ingest_new(
                 log.debug("ingest of %s failed", job.path, exc_info=True)
                 fail(job, f"Not stored ({type(error).__name__}: {error}).")
             done += job.facts.page_count
+
+
+def _step(
+    on_progress: Callable[[Progress], None], file: str, before: int, total: int, pages: int, pictures: int
+) -> None:
+    on_progress(Progress(file, before + pages, total, pictures))
 
 
 class _Pool:
@@ -293,11 +335,11 @@ class _Pool:
 
 
 def _inspected(jobs: Sequence[_Job], pool: _Pool, fail: Callable[[_Job, str], None]) -> list[_Job]:
-    looks = [(job, pool.submit(inspect_file, job.path)) for job in jobs]
+    looks = [(job, None if job.known else pool.submit(inspect_file, job.path)) for job in jobs]
     ready = []
     for job, look in looks:
         try:
-            job.facts = _result(look)
+            job.facts = _result(look) if look else job.facts
             ready.append(job)
         except DocumentError as error:
             fail(job, str(error))
@@ -305,10 +347,32 @@ def _inspected(jobs: Sequence[_Job], pool: _Pool, fail: Callable[[_Job, str], No
 
 
 def _schedule(job: _Job, pool: _Pool) -> _Job:
-    numbers = range(1, job.facts.page_count + 1)
+    numbers = range(1, 1 if job.known else job.facts.page_count + 1)
     batches = [numbers[i : i + BATCH_PAGES] for i in range(0, len(numbers), BATCH_PAGES)]
     job.pages = [pool.submit(read_pages, job.path, job.document_id, list(b), pages=len(b)) for b in batches]
     return job
+
+
+def _take(index: Index, job: _Job, models: _Models, step: Callable[[int, int], None]) -> tuple[list[Page], Tally]:
+    """The pages of a file, their pictures described; `step` hears how many pages and pictures are done."""
+    pages: list[Page] = []
+    tally = Tally()
+    for page in _read(index, job, models):
+        if models.describer:
+            page = models.describer.describe(page, job.path, tally, lambda: step(len(pages), tally.pictures))
+        pages.append(page)
+        step(len(pages), tally.pictures)
+    return pages, tally
+
+
+def _read(index: Index, job: _Job, models: _Models) -> Iterator[Page]:
+    """The pages as the workers bring them, or as the index holds them, without another model's descriptions."""
+    for future in job.pages:
+        yield from _result(future)
+    if job.known:
+        pages = (index.page(job.known.id, number) for number in range(1, job.known.page_count + 1))
+        keep = models.describer is not None and models.describer.identity == job.known.described_by
+        yield from (page if keep else without_descriptions(page) for page in pages if page)
 
 
 def _result(future: Future[Any]) -> Any:
@@ -329,46 +393,29 @@ def _result(future: Future[Any]) -> Any:
         raise UnreadableFile(f"The file cannot be read ({type(error).__name__}: {error}).") from error
 
 
-def _commit(index: Index, job: _Job, pages: Sequence[Page], encoders: Encoders) -> FileResult:
-    document = job.document()
-    if known := index.document(document.id):  # the same bytes under a suffix of another kind, stored a moment ago
+def _commit(index: Index, job: _Job, pages: Sequence[Page], models: _Models, tally: Tally) -> FileResult:
+    document, known = job.document(), index.document(job.document_id)
+    if known and not job.known:  # the same bytes under a suffix of another kind, stored a moment ago
         return _linked(index, known, job)
+    if known:  # a copy that is described does not give its name to what others know by another
+        document = replace(document, path=known.path, name=known.name)
+    if models.describer:
+        document = replace(document, described_by=models.describer.identity, undescribed=tally.failed)
     replaces = index.at_path(document.path) is not None
-    chunks = chunk_pages(document.id, pages, encoders.text)
-    text_vectors, image_vectors = _encode(chunks, job.path, encoders)
+    chunks = chunk_pages(document.id, pages, models.encoders.text)
+    text_vectors, image_vectors = encode(chunks, job.path, models.encoders)
+    if models.tagger:
+        pages = tagged(pages, chunks, image_vectors, models.tagger)
+    if _sha256(job.path) != job.sha256:  # a batch may take hours, and the store keeps the file under its content
+        raise UnreadableFile("The file changed while it was read: ingest it again.")
     index.add(document, pages, chunks, source=job.path, text_vectors=text_vectors, image_vectors=image_vectors)
     outcome = Outcome.REPLACED if replaces else Outcome.INGESTED
-    return FileResult(job.path, outcome, len(pages), len(chunks))
+    return FileResult(job.path, outcome, len(pages), len(chunks), str(tally))
 
 
 def _linked(index: Index, known: Document, job: _Job) -> FileResult:
     index.link(str(job.path), job.path.name, known.id)
     return FileResult(job.path, Outcome.UNCHANGED, known.page_count, reason=f"Same content as {known.name}.")
-
-
-def _encode(chunks: Sequence[Chunk], path: Path, encoders: Encoders) -> tuple[Vectors, Vectors]:
-    """Vectors of the text and of the image collection.
-
-    Without an image encoder a picture is found by its caption, its words and the text around it. What the text encoder
-    cannot read (Chinese, for the bundled one) gets no vector: it would only be in the way of what it can.
-    """
-    worded = [chunk for chunk in chunks if chunk.encoded_text and encoders.reads(chunk.encoded_text)]
-    vectors = dict(
-        zip(
-            (chunk.id for chunk in worded),
-            encoders.text.get_text_embedding_batch([chunk.encoded_text for chunk in worded]),
-            strict=True,
-        )
-    )
-    text_vectors = {chunk.id: vectors[chunk.id] for chunk in worded if chunk.text}
-    pictures = [chunk for chunk in chunks if chunk.kind is RegionKind.PICTURE]
-    if encoders.image is None:
-        return text_vectors, {chunk.id: vectors[chunk.id] for chunk in pictures if chunk.id in vectors}
-    crops = [render_page(path, chunk.page, clip=chunk.box) for chunk in pictures]
-    return text_vectors, {
-        chunk.id: vector
-        for chunk, vector in zip(pictures, encoders.image.get_image_embedding_batch(crops), strict=True)
-    }
 
 
 def _cores() -> int:

@@ -7,14 +7,15 @@ nothing and runs no code that comes with a checkpoint.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import filter as matching
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from mmrag.deadline import within
 from mmrag.errors import MmragError, ModelNotFound, UsageError, brief, require
 
 WEIGHTS = "model*.safetensors"  # one file or shards; not the copies for other programs (open_clip_model.safetensors)
@@ -74,14 +75,13 @@ def placement(device: str | None, dtype: str | None) -> tuple[str, str]:
 def locate(name: str, revision: str | None, form: Form) -> Path:
     """The folder of the checkpoint: given, in the hub's cache, or downloaded."""
     hub = require("huggingface_hub", extra="full")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    if (folder := Path(name).expanduser()).is_dir():
         return folder
     try:
-        cached = hub.try_to_load_from_cache(name, "config.json", revision=revision)
+        cached = on_disk(name, revision)
         # A cache with all parts is used as it is: no network, and the same weights tomorrow.
-        if isinstance(cached, str) and not form.lacks(file_names(Path(cached).parent)):
-            return Path(cached).parent
+        if cached and not form.lacks(file_names(cached)):
+            return cached
         if part := form.lacks(_hub_files(hub, name, revision)):
             raise form.not_found(name, f"has no {part} on the hub")
         return Path(
@@ -96,28 +96,22 @@ def locate(name: str, revision: str | None, form: Form) -> Path:
         raise form.not_found(name, why) from error
 
 
+def on_disk(name: str, revision: str | None = None) -> Path | None:
+    """The folder of that name or in the hub's cache, whole or not; asks no network."""
+    hub = require("huggingface_hub", extra="full")
+    if (folder := Path(name).expanduser()).is_dir():
+        return folder
+    cached = hub.try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def _hub_files(hub: Any, name: str, revision: str | None) -> list[str]:
     """What the repository holds, or an error within `_HUB_SECONDS`.
 
-    Asked directly, because huggingface_hub's downloads retry for minutes, and in a thread, because no timeout of httpx
-    covers the resolution of the host name. A daemon thread: it must not hold up the program's exit.
+    Asked directly, because huggingface_hub's downloads retry for minutes.
     """
-    answers: list[Any] = []
-
-    def ask() -> None:
-        try:
-            answers.append(hub.HfApi().model_info(name, revision=revision, timeout=_HUB_SECONDS))
-        except Exception as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_HUB_SECONDS)
-    if not answers:
-        raise TimeoutError(f"no answer in {_HUB_SECONDS:.0f} seconds")
-    if isinstance(answers[0], Exception):
-        raise answers[0]
-    return [file.rfilename for file in answers[0].siblings or ()]
+    ask = partial(hub.HfApi().model_info, name, revision=revision, timeout=_HUB_SECONDS)
+    return [file.rfilename for file in within(_HUB_SECONDS, ask).siblings or ()]
 
 
 def identify(name: str, revision: str | None, folder: Path) -> str:

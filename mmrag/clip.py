@@ -19,6 +19,7 @@ from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, file_names, identify, locate, placement
 from mmrag.errors import MissingExtra, MmragError, UsageError, brief, require
 from mmrag.render import ImageInput, open_image
+from mmrag.tags import Calibration
 
 _FORM = Form(
     parts={
@@ -48,6 +49,7 @@ class ClipEncoder(MultiModalEmbedding):
     _tokenizer: Any = PrivateAttr()
     _image_processor: Any = PrivateAttr()
     _text_options: dict[str, Any] = PrivateAttr()
+    _calibration: Calibration | None = PrivateAttr()
     _identity: str = PrivateAttr()
     _dim: int = PrivateAttr()
 
@@ -68,7 +70,7 @@ class ClipEncoder(MultiModalEmbedding):
         self.device, self.dtype = where
         self.revision = revision
         folder = locate(self.model_name, revision, _FORM)
-        model, self._tokenizer, self._image_processor = _load(self.model_name, folder, self.dtype)
+        model, self._tokenizer, self._image_processor, self._calibration = _load(self.model_name, folder, self.dtype)
         self._model = model.to(self.device)
         self._identity = f"clip:{identify(self.model_name, revision, folder)}"
         self._text_options = _text_options(model.config, self._tokenizer)
@@ -86,6 +88,16 @@ class ClipEncoder(MultiModalEmbedding):
     def identity(self) -> str:
         """Names the encoder and its weights, for an index to remember."""
         return self._identity
+
+    @property
+    def family(self) -> str:
+        """As transformers calls it: clip, siglip, siglip2, chinese_clip …"""
+        return str(self._model.config.model_type)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How sure a cosine makes the model; None where the checkpoint lacks the numbers."""
+        return self._calibration
 
     @property
     def max_tokens(self) -> int:
@@ -170,8 +182,8 @@ def _text_options(config: Any, tokenizer: Any) -> dict[str, Any]:
     return {"padding": padding, "truncation": True, "max_length": max_length, "return_tensors": "pt"}
 
 
-def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any]:
-    """Model, tokenizer and image processor, all from files of `folder`."""
+def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any, Calibration | None]:
+    """Model, tokenizer, image processor and calibration, all from files of `folder`."""
     import torch
 
     transformers = require("transformers", extra="full")
@@ -199,7 +211,14 @@ def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any]:
     # transformers fills what a file lacks with random numbers and goes on; the logits' scale takes no part in encoding.
     if missing := sorted(key for key in report["missing_keys"] if not key.startswith("logit_")):
         raise _FORM.not_found(name, f"lacks {len(missing)} of its weights, {missing[0]} for one")
-    return model, tokenizer, image_processor
+    return model, tokenizer, image_processor, None if report["missing_keys"] else _calibration(model)
+
+
+def _calibration(model: Any) -> Calibration | None:
+    if not hasattr(model, "logit_scale"):
+        return None
+    bias = getattr(model, "logit_bias", None)
+    return Calibration(model.logit_scale.float().exp().item(), None if bias is None else bias.float().item())
 
 
 def _check_family(name: str, config: Any) -> None:

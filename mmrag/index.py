@@ -18,7 +18,6 @@ import contextlib
 import json
 import shutil
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +27,23 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
-from mmrag.questions import leading_label
+from mmrag.rows import (
+    CHUNK,
+    PAGE,
+    REGION,
+    SCHEMA,
+    chunk_row,
+    document_row,
+    page_row,
+    region_row,
+    to_chunk,
+    to_page,
+    to_region,
+)
 from mmrag.text import query_phrases, query_tokens, tokens
-from mmrag.types import MEDIA_TYPES, BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
+from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes with the schema or with what is stored: a store of another format is refused, not misread."""
 TEXT, IMAGE = "text", "image"
 
@@ -41,34 +52,6 @@ _PASSING = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQ
 
 Vectors = Mapping[str, Sequence[float]]
 """Vectors by chunk id."""
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE journal (document_id TEXT PRIMARY KEY);
-CREATE TABLE documents (
-    id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, media_type TEXT NOT NULL,
-    title TEXT NOT NULL, page_count INTEGER NOT NULL, size INTEGER NOT NULL);
-CREATE TABLE sources (
-    path TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE);
-CREATE TABLE pages (
-    rowid INTEGER PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
-    number INTEGER NOT NULL, width REAL NOT NULL, height REAL NOT NULL, text_source TEXT NOT NULL,
-    labels TEXT NOT NULL, UNIQUE (document_id, number));
-CREATE TABLE regions (
-    id TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE, page INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, words BLOB NOT NULL,
-    sentences TEXT NOT NULL, header_rows INTEGER NOT NULL, caption_id TEXT, label TEXT);
-CREATE INDEX regions_of_page ON regions (document_id, page, ordinal);
-CREATE INDEX regions_by_label ON regions (label) WHERE label IS NOT NULL;
-CREATE TABLE chunks (
-    rowid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
-    document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
-    page INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, context TEXT NOT NULL,
-    spans TEXT NOT NULL);
-CREATE INDEX chunks_of_page ON chunks (document_id, page);
-CREATE VIRTUAL TABLE chunks_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
-CREATE VIRTUAL TABLE pages_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
-"""
 
 
 class Index:
@@ -117,7 +100,7 @@ class Index:
         self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;")
         if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
             with self.writing(), self._transaction():
-                for statement in filter(str.strip, _SCHEMA.split(";\n")):
+                for statement in filter(str.strip, SCHEMA.split(";\n")):
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
         found = self._meta("format")
@@ -199,7 +182,13 @@ class Index:
         text_vectors: Vectors,
         image_vectors: Vectors,
     ) -> None:
-        """Make a document visible, whole. Whatever its path held before is replaced."""
+        """Make a document visible, whole. Whatever its path held before is replaced, and its own earlier version too.
+
+        `source` is the original file, not the store's copy, which goes with the earlier version.
+        """
+        held = [row[0] for row in self._db.execute("SELECT path FROM sources WHERE document_id = ?", (document.id,))]
+        if held:  # before the vectors are written: of two versions' chunks, those of one id differ
+            self.remove(document.id)
         self._db.execute("INSERT OR REPLACE INTO journal VALUES (?)", (document.id,))
         self._copy_source(document, source)
         places = {chunk.id: chunk.page for chunk in chunks}
@@ -208,7 +197,8 @@ class Index:
         replaced = self.at_path(document.path)
         with self._transaction():
             self._insert(document, pages, chunks)
-            self._link(document.path, document.id)
+            for path in (*held, document.path):
+                self._link(path, document.id)
             self._db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
         if replaced and replaced.id != document.id:
             self._release(replaced.id)
@@ -255,32 +245,25 @@ class Index:
         partial.replace(target)
 
     def _insert(self, document: Document, pages: Sequence[Page], chunks: Sequence[Chunk]) -> None:
-        db, d = self._db, document
-        db.execute(
-            "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (d.id, d.sha256, d.name, d.path, d.media_type, d.title, d.page_count, d.size),
-        )
+        db, document_id = self._db, document.id
+        db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", document_row(document))
         for page in pages:
             cursor = db.execute(
-                "INSERT INTO pages (document_id, number, width, height, text_source, labels) VALUES (?, ?, ?, ?, ?, ?)",
-                (d.id, page.number, page.width, page.height, page.text_source, json.dumps(page.labels)),
+                f"INSERT INTO pages (document_id, {PAGE}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+                page_row(document_id, page),
             )
             text = " ".join(region.text for region in page.regions)
             db.execute(
                 "INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text)))
             )
             db.executemany(
-                "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (_region_row(d.id, page.number, i, region) for i, region in enumerate(page.regions)),
+                "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (region_row(document_id, page.number, i, region) for i, region in enumerate(page.regions)),
             )
         for chunk in chunks:
             cursor = db.execute(
-                "INSERT INTO chunks (id, document_id, page, kind, box, text, context, spans)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(chunk.id, d.id, chunk.page, str(chunk.kind), json.dumps(chunk.box), chunk.text, chunk.context),
-                    json.dumps(chunk.spans),
-                ),
+                f"INSERT INTO chunks ({CHUNK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                chunk_row(chunk),
             )
             db.execute(
                 "INSERT INTO chunks_fts (rowid, tokens) VALUES (?, ?)",
@@ -416,17 +399,16 @@ class Index:
 
     def page(self, document_id: str, number: int) -> Page | None:
         row = self._db.execute(
-            "SELECT number, width, height, text_source, labels FROM pages WHERE document_id = ? AND number = ?",
+            f"SELECT {PAGE} FROM pages WHERE document_id = ? AND number = ?",  # noqa: S608
             (document_id, number),
         ).fetchone()
         if row is None:
             return None
         regions = self._db.execute(
-            f"SELECT {_REGION} FROM regions WHERE document_id = ? AND page = ? ORDER BY ordinal",  # noqa: S608
+            f"SELECT {REGION} FROM regions WHERE document_id = ? AND page = ? ORDER BY ordinal",  # noqa: S608
             (document_id, number),
         )
-        number, width, height, text_source, labels = row
-        return Page(number, width, height, tuple(map(_region, regions)), text_source, tuple(json.loads(labels)))
+        return to_page(row, map(to_region, regions))
 
     def sentences(self) -> Iterator[tuple[str, int, str]]:
         """(document id, page, sentence) of all running text, in reading order."""
@@ -437,12 +419,12 @@ class Index:
             yield from ((document_id, page, text[start:end]) for start, end in json.loads(spans))
 
     def regions(self, ids: Sequence[str]) -> dict[str, Region]:
-        rows = self._db.execute(f"SELECT {_REGION} FROM regions WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
-        return {row[0]: _region(row) for row in rows}
+        rows = self._db.execute(f"SELECT {REGION} FROM regions WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
+        return {row[0]: to_region(row) for row in rows}
 
     def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
-        rows = self._db.execute(f"SELECT {_CHUNK} FROM chunks WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
-        return {row[0]: _chunk(row) for row in rows}
+        rows = self._db.execute(f"SELECT {CHUNK} FROM chunks WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
+        return {row[0]: to_chunk(row) for row in rows}
 
     def pages_of(self, chunk_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
         """(document id, page) by chunk id."""
@@ -455,10 +437,10 @@ class Index:
         found: list[Chunk] = []
         for document_id, number in pages:
             rows = self._db.execute(
-                f"SELECT {_CHUNK} FROM chunks WHERE document_id = ? AND page = ? ORDER BY rowid",  # noqa: S608
+                f"SELECT {CHUNK} FROM chunks WHERE document_id = ? AND page = ? ORDER BY rowid",  # noqa: S608
                 (document_id, number),
             )
-            found.extend(_chunk(row) for row in rows)
+            found.extend(to_chunk(row) for row in rows)
         return found
 
     def counts(self) -> dict[str, int]:
@@ -471,32 +453,3 @@ class Index:
 def _marks(values: Sequence[Any]) -> str:
     """As many question marks as there are values, for a list in SQL."""
     return ",".join("?" * len(values))
-
-
-_REGION = "id, kind, box, text, words, sentences, header_rows, caption_id"
-_CHUNK = "id, document_id, page, kind, text, box, spans, context"
-
-
-def _region_row(document_id: str, page: int, ordinal: int, region: Region) -> tuple[Any, ...]:
-    label = leading_label(region.text) if region.kind.is_pointer else None
-    words = [(w.text, *(round(v * 1e5) for v in w.box), w.start) for w in region.words]
-    blob = zlib.compress(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode())
-    return (
-        *(region.id, document_id, page, ordinal, str(region.kind), json.dumps(region.box), region.text, blob),
-        *(json.dumps(region.sentences), region.header_rows, region.caption_id, label),
-    )
-
-
-def _region(row: Any) -> Region:
-    region_id, kind, box, text, blob, sentences, header_rows, caption_id = row
-    words = (Word(w[0], BBox(*(v / 1e5 for v in w[1:5])), w[5]) for w in json.loads(zlib.decompress(blob)))
-    spans = tuple(TextSpan(*span) for span in json.loads(sentences))
-    return Region(
-        region_id, RegionKind(kind), BBox(*json.loads(box)), text, tuple(words), spans, header_rows, caption_id
-    )
-
-
-def _chunk(row: Any) -> Chunk:
-    chunk_id, document_id, page, kind, text, box, spans, context = row
-    pieces = tuple(Span(*span) for span in json.loads(spans))
-    return Chunk(chunk_id, document_id, page, RegionKind(kind), text, BBox(*json.loads(box)), pieces, context)

@@ -89,3 +89,12 @@ def load_reranker(settings: Settings) -> BaseNodePostprocessor | None:
     if settings.reranker == "bundled":
         return Reranker(BundledCrossEncoder())
     return Reranker(HubCrossEncoder(settings.reranker, device=settings.device))
+
+
+def load_llm(settings: Settings) -> LLM | None:
+    """The generator that writes and reads pictures; None in the offline profile, whose generator only quotes."""
+    if settings.profile == "offline":
+        return None
+    from mmrag.generate.qwen2_vl import Qwen2VL
+
+    return Qwen2VL(device=settings.device)

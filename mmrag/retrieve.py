@@ -328,10 +328,12 @@ def to_node(evidence: Evidence) -> TextNode:
     """Evidence as a LlamaIndex node: the chunk's text, with the region's place in its metadata."""
     place = evidence.to_json()
     metadata = {key: place[key] for key in ("document", "page", "region", "kind", "bbox")}
+    # Generated words stand apart from the document's, under a name that says so to whatever model reads the node.
+    described = {"described by a model": evidence.chunk.description} if evidence.chunk.description else {}
     return TextNode(
         id_=evidence.chunk.id,
-        text=evidence.chunk.encoded_text,
-        metadata=metadata,
+        text=replace(evidence.chunk, description="").encoded_text,
+        metadata=metadata | described,
         excluded_embed_metadata_keys=list(metadata),
         excluded_llm_metadata_keys=["region", "kind", "bbox"],
         relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=evidence.document.id)},

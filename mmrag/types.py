@@ -167,6 +167,10 @@ class Region:
     """How many of a table's first rows name its columns."""
     caption_id: str | None = None
     """The caption of this table or picture, when the page has one."""
+    description: str = ""
+    """What a model says that this picture shows: generated, none of the document's words, never quoted."""
+    tags: tuple[str, ...] = ()
+    """What an image encoder takes this picture for: chart, photo, map …; the likeliest first."""
 
     def lines(self, start: int, end: int) -> tuple[BBox, ...]:
         """Boxes of the printed lines that `text[start:end]` covers, in reading order."""
@@ -218,6 +222,10 @@ class Document:
     page_count: int
     size: int
     """Bytes."""
+    described_by: str = ""
+    """The model that described its pictures; empty when none was asked."""
+    undescribed: int = 0
+    """Pictures on which that model failed: the next ingest with it tries them again."""
 
 
 class Span(NamedTuple):
@@ -242,10 +250,13 @@ class Chunk:
     spans: tuple[Span, ...]
     context: str = ""
     """What the chunk stands under (section title, caption): encoded and searched with the text, never quoted."""
+    description: str = ""
+    """What a model says of this picture: not in the context, whose words are the document's and speak for a quote."""
 
     @property
     def encoded_text(self) -> str:
-        return f"{self.context}\n{self.text}" if self.context else self.text
+        lead = "".join(f"{part}\n" for part in (self.context, self.description) if part)
+        return lead + self.text
 
 
 class LegVote(NamedTuple):
@@ -294,6 +305,8 @@ class Evidence:
             "bbox": list(self.region.box),
             "score": round(self.score, 4),
             "text": self.region.text,
+            **({"description": self.region.description} if self.region.description else {}),
+            **({"tags": list(self.region.tags)} if self.region.tags else {}),
         }
 
 

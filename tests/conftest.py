@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def no_choices_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MMRAG_STORE", "MMRAG_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("MMRAG_", "OPENAI_"))]:
+        if name != "MMRAG_NO_SKIPS":
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +61,9 @@ def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(
         *args: object, stdin: str | bytes = "", path: str | Path = ROOT, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MMRAG_", "PYTHON"))}
+        clean = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MMRAG_", "OPENAI_", "PYTHON"))
+        }
         done = subprocess.run(
             [sys.executable, *map(str, args)],
             input=stdin if isinstance(stdin, bytes) else stdin.encode(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from build import RELAXED, page, region
 from hypothesis import given, settings
@@ -298,3 +300,24 @@ def test_an_ornament_does_not_part_a_section() -> None:
     logo = region("", PICTURE, id="logo", box=BBox(0.1, 0.1, 0.12, 0.12))
     regions = (region("Red.", id="a"), logo, region("Blue.", id="b"))
     assert contexts(Page(1, 595, 842, regions)) == [("", "Red.\nBlue.")]
+
+
+@pytest.mark.parametrize("encoder", [*ENCODERS.values(), HashEncoder(max_tokens=40)], ids=[*ENCODERS, "40 words"])
+@pytest.mark.parametrize("words", ["", "2019 2020 2021", PROSE])
+def test_a_description_stands_before_every_piece_of_its_picture_and_fits(encoder: Tokens, words: str) -> None:
+    described = "A bar chart of lamps by year. " * 30
+    blocks = [(TITLE, "Lamps of the house"), (TEXT, PROSE), (PICTURE, words), (TEXT, PROSE)]
+    bare = page(*blocks)
+    regions = tuple(replace(r, description=described) if r.kind is PICTURE else r for r in bare.regions)
+    pages = [replace(bare, regions=regions)]
+    chunks = chunk_pages("d", pages, encoder)
+    check(pages, chunks, encoder)
+    pieces = [chunk for chunk in chunks if chunk.kind is PICTURE]
+    assert "".join(piece.text for piece in pieces).replace(" ", "") == words.replace(" ", "")
+    for piece in pieces:
+        assert piece.description
+        assert described.startswith(piece.description)
+        assert piece.context.startswith("Lamps of the house"[:8])
+        assert piece.description not in piece.context
+        assert piece.encoded_text == f"{piece.context}\n{piece.description}\n{piece.text}"
+    assert {chunk.description for chunk in chunks if chunk.kind is not PICTURE} == {""}

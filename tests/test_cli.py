@@ -187,7 +187,7 @@ def test_list_as_json(demo_store: Path) -> None:
     documents = as_json("list", "--store", demo_store)
     assert isinstance(documents, list)
     assert [document["name"] for document in documents] == sorted([REPORT, PAPER, SCAN, BRIEF, DIAGRAM])
-    keys = ["id", "name", "path", "media_type", "title", "page_count", "size", "sha256"]
+    keys = ["id", "name", "path", "media_type", "title", "page_count", "size", "sha256", "described_by"]
     assert [list(document) for document in documents] == [keys] * 5
 
 
@@ -524,7 +524,7 @@ def test_debug_shows_the_traceback(tmp_path: Path, python: Python) -> None:
 # -- help, imports, names --------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "ingest": "--store --profile --image-encoder --workers --json --debug",
+    "ingest": "--store --profile --image-encoder --workers --describe-pictures --json --debug",
     "ask": "--store --profile --image-encoder --reranker --document --top-k --html --json --debug",
     "search": "--image --store --profile --image-encoder --reranker --document --top-k --json --debug",
     "list": "--store --json --debug",
@@ -583,6 +583,7 @@ def test_the_public_names() -> None:
         "DocumentError",
         "EncryptedFile",
         "Evidence",
+        "GenerationError",
         "MissingExtra",
         "MmragError",
         "ModelNotFound",

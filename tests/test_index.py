@@ -342,6 +342,33 @@ def test_new_content_at_a_path_replaces_the_old(index: Index, tmp_path: Path) ->
     assert index.document(old.id) is None
 
 
+def test_a_version_of_the_same_content_replaces_the_one_before_and_keeps_its_copies(
+    index: Index, tmp_path: Path
+) -> None:
+    first = sample(tmp_path, "a.pdf", "wind", "water", kind=RegionKind.PICTURE)
+    first.add_to(index)
+    with index.writing():
+        index.link(str(tmp_path / "copy.pdf"), "copy.pdf", first.document.id)
+    (page, _), (chunk, _) = first.pages, first.chunks
+    told = replace(page.regions[0], description="A zeppelin.", tags=("photo", "map"))
+    second = first._replace(
+        document=replace(first.document, described_by="a model", undescribed=1),
+        pages=[replace(page, regions=(told,))],
+        chunks=[replace(chunk, description=told.description)],
+    )
+    second.add_to(index)
+    assert index.documents() == [second.document]
+    assert index.at_path(str(tmp_path / "copy.pdf")) == index.at_path(second.document.path) == second.document
+    assert (index.page(first.document.id, 1), index.page(first.document.id, 2)) == (second.pages[0], None)
+    assert index.chunks_of([(first.document.id, 1)]) == second.chunks
+    assert [chunk_id for chunk_id, _ in index.match_chunks("zeppelin", top_k=5)] == [chunk.id]
+    assert index.match_pages("zeppelin", top_k=5) == index.match_pages("water", top_k=5) == []
+    assert index.counts() == dict(zip(NOTHING, (1, 1, 1, 1, 1, 1), strict=True))
+    assert index.nearest(TEXT, ENCODER.get_text_embedding("A zeppelin.\nwind"), top_k=5)[0][1] == pytest.approx(1.0)
+    assert rows(index, "chunks_fts") == rows(index, "pages_fts") == 1
+    assert index.source(second.document).is_file()
+
+
 def test_a_copy_keeps_content_whose_first_path_is_replaced(index: Index, tmp_path: Path) -> None:
     shared = sample(tmp_path, "a.pdf", "shared words")
     shared.add_to(index)
@@ -512,7 +539,7 @@ def test_another_format_is_refused(index: Index) -> None:
     with database:
         database.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
     database.close()
-    with pytest.raises(StoreMismatch, match="has format 99, this mmrag reads 3"):
+    with pytest.raises(StoreMismatch, match="has format 99, this mmrag reads 4"):
         Index.open(index.path)
 
 

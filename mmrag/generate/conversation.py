@@ -46,11 +46,11 @@ def _part(block: Any) -> dict[str, Any]:
     if isinstance(block, TextBlock):
         return {"type": "text", "text": block.text}
     if isinstance(block, ImageBlock):
-        return {"type": "image", "image": open_image(_payload(block))}
+        return {"type": "image", "image": open_image(payload(block))}
     raise UsageError(f"A {type(block).__name__} cannot be given to this model: use TextBlock and ImageBlock.")
 
 
-def _payload(block: ImageBlock) -> bytes:
+def payload(block: ImageBlock) -> bytes:
     # A path or address may have come out of a document: what it names could be any file or server.
     if block.path is not None or block.url is not None or block.image is None:
         raise UsageError("An ImageBlock must hold the image itself: give its bytes as `image`, no path and no url.")

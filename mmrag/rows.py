@@ -1,0 +1,91 @@
+"""What the ledger's tables hold, and the way from data to their rows and back. Touches no database."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from mmrag.questions import leading_label
+from mmrag.types import BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE journal (document_id TEXT PRIMARY KEY);
+CREATE TABLE documents (
+    id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, media_type TEXT NOT NULL,
+    title TEXT NOT NULL, page_count INTEGER NOT NULL, size INTEGER NOT NULL,
+    described_by TEXT NOT NULL, undescribed INTEGER NOT NULL);
+CREATE TABLE sources (
+    path TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE);
+CREATE TABLE pages (
+    rowid INTEGER PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
+    number INTEGER NOT NULL, width REAL NOT NULL, height REAL NOT NULL, text_source TEXT NOT NULL,
+    labels TEXT NOT NULL, UNIQUE (document_id, number));
+CREATE TABLE regions (
+    id TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE, page INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, words BLOB NOT NULL,
+    sentences TEXT NOT NULL, header_rows INTEGER NOT NULL, caption_id TEXT,
+    description TEXT NOT NULL, tags TEXT NOT NULL, label TEXT);
+CREATE INDEX regions_of_page ON regions (document_id, page, ordinal);
+CREATE INDEX regions_by_label ON regions (label) WHERE label IS NOT NULL;
+CREATE TABLE chunks (
+    rowid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+    document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
+    page INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, context TEXT NOT NULL,
+    spans TEXT NOT NULL, description TEXT NOT NULL);
+CREATE INDEX chunks_of_page ON chunks (document_id, page);
+CREATE VIRTUAL TABLE chunks_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
+CREATE VIRTUAL TABLE pages_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
+"""
+
+PAGE = "number, width, height, text_source, labels"
+REGION = "id, kind, box, text, words, sentences, header_rows, caption_id, description, tags"
+CHUNK = "id, document_id, page, kind, text, box, spans, context, description"
+
+
+def document_row(document: Document) -> tuple[Any, ...]:
+    d = document
+    return d.id, d.sha256, d.name, d.path, d.media_type, d.title, d.page_count, d.size, d.described_by, d.undescribed
+
+
+def page_row(document_id: str, page: Page) -> tuple[Any, ...]:
+    return document_id, page.number, page.width, page.height, page.text_source, json.dumps(page.labels)
+
+
+def to_page(row: Any, regions: Iterable[Region]) -> Page:
+    number, width, height, text_source, labels = row
+    return Page(number, width, height, tuple(regions), text_source, tuple(json.loads(labels)))
+
+
+def region_row(document_id: str, page: int, ordinal: int, region: Region) -> tuple[Any, ...]:
+    label = leading_label(region.text) if region.kind.is_pointer else None
+    words = [(w.text, *(round(v * 1e5) for v in w.box), w.start) for w in region.words]
+    blob = zlib.compress(json.dumps(words, ensure_ascii=False, separators=(",", ":")).encode())
+    return (
+        *(region.id, document_id, page, ordinal, str(region.kind), json.dumps(region.box), region.text, blob),
+        *(json.dumps(region.sentences), region.header_rows, region.caption_id),
+        *(region.description, json.dumps(region.tags), label),
+    )
+
+
+def to_region(row: Any) -> Region:
+    region_id, kind, box, text, blob, sentences, header_rows, caption_id, description, tags = row
+    words = (Word(w[0], BBox(*(v / 1e5 for v in w[1:5])), w[5]) for w in json.loads(zlib.decompress(blob)))
+    spans = tuple(TextSpan(*span) for span in json.loads(sentences))
+    place = (region_id, RegionKind(kind), BBox(*json.loads(box)))
+    told = (description, tuple(json.loads(tags)))
+    return Region(*place, text, tuple(words), spans, header_rows, caption_id, *told)
+
+
+def chunk_row(chunk: Chunk) -> tuple[Any, ...]:
+    c = chunk
+    place = (c.id, c.document_id, c.page, str(c.kind))
+    return *place, c.text, json.dumps(c.box), json.dumps(c.spans), c.context, c.description
+
+
+def to_chunk(row: Any) -> Chunk:
+    chunk_id, document_id, page, kind, text, box, spans, *lead = row
+    pieces = tuple(Span(*span) for span in json.loads(spans))
+    return Chunk(chunk_id, document_id, page, RegionKind(kind), text, BBox(*json.loads(box)), pieces, *lead)
