@@ -15,7 +15,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apps import cli_eval
-from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
+from apps.options import (
+    BaseUrl,
+    Contrast,
+    Debug,
+    Generator,
+    ImageEncoder,
+    Json,
+    LoadIn4bit,
+    MaxVisualTokens,
+    Model,
+    Profile,
+    Reranker,
+    Samples,
+    Store,
+    errors,
+    settings,
+)
 from apps.terminal import (
     clean,
     file_size,
@@ -69,6 +85,10 @@ def ingest(
         bool,
         typer.Option("--describe-pictures", help="Let the generator say what each picture shows, to find it by that."),
     ] = False,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    load_in_4bit: LoadIn4bit = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -82,7 +102,15 @@ def ingest(
         from mmrag.index import Index
         from mmrag.models import load_encoders
 
-        chosen = settings(store, profile, image_encoder)
+        chosen = settings(
+            store,
+            profile,
+            image_encoder=image_encoder,
+            generator=generator,
+            base_url=base_url,
+            model=model,
+            load_in_4bit=load_in_4bit,
+        )
         describer = _describer(chosen) if describe_pictures else None
         encoders = load_encoders(chosen)
         with Index.open(chosen.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
@@ -104,6 +132,13 @@ def ask(
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
     reranker: Reranker = None,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    samples: Samples = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
     document: Names = None,
     top_k: Pages = 8,
     html: Annotated[
@@ -120,7 +155,21 @@ def ask(
             answers.append(rag.ask(text, top_k=top_k, documents=document))
             return answers[-1]
 
-        with _open(settings(store, profile, image_encoder, reranker)) as rag:
+        chosen = settings(
+            store,
+            profile,
+            image_encoder=image_encoder,
+            reranker=reranker,
+            generator=generator,
+            base_url=base_url,
+            model=model,
+            samples=samples,
+            contrast=contrast,
+            max_visual_tokens=max_visual_tokens,
+            load_in_4bit=load_in_4bit,
+        )
+        with _open(chosen) as rag:
+            _ = rag.generator  # loaded before the first question, so that what is wrong with it is said once
             failed = _each(question, answer, lambda found: found.to_json(), print_answer, as_json)
         if html:
             from apps.overlay import answers_html
@@ -149,7 +198,7 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Find pages, best first, each with its best region (text, table or picture)."""
-    with errors(debug), _open(settings(store, profile, image_encoder, reranker)) as rag:
+    with errors(debug), _open(settings(store, profile, image_encoder=image_encoder, reranker=reranker)) as rag:
         failed = _each(
             query,
             lambda text: rag.search(text, image=image, top_k=top_k, documents=document),
@@ -234,12 +283,31 @@ def show(
 
 
 @app.command()
-def doctor(store: Store = None, profile: Profile = None, as_json: Json = False, debug: Debug = False) -> None:
+def doctor(
+    store: Store = None,
+    profile: Profile = None,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Say what is installed, which weights are here, what the machine has, and what to do next."""
     with errors(debug):
         from apps.doctor import examine
 
-        findings = examine(settings(store, profile))
+        chosen = settings(
+            store,
+            profile,
+            generator=generator,
+            base_url=base_url,
+            model=model,
+            max_visual_tokens=max_visual_tokens,
+            load_in_4bit=load_in_4bit,
+        )
+        findings = examine(chosen)
         if as_json:
             print_json([finding._asdict() for finding in findings])
             return

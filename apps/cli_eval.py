@@ -81,7 +81,7 @@ def retrieval(
         from mmrag.engine import open_rag
         from mmrag.retrieve import Weights
 
-        chosen = settings(store, profile, image_encoder, reranker)
+        chosen = settings(store, profile, image_encoder=image_encoder, reranker=reranker)
         questions = load_questions(data)
         with open_rag(chosen, create=True) as rag:
             with show_progress(enabled=not as_json) as on_progress:
@@ -116,7 +116,7 @@ def known_items(
         from eval.known_items import evaluate_known_items, known_items
         from mmrag.engine import open_rag
 
-        with open_rag(settings(store, profile, image_encoder, reranker)) as rag:
+        with open_rag(settings(store, profile, image_encoder=image_encoder, reranker=reranker)) as rag:
             items = known_items(rag.index, per_language=count, seed=seed)
             report = evaluate_known_items(rag, items)
             names = {document.id: document.name for document in rag.index.documents()}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -47,6 +47,67 @@ Reranker = Annotated[
         show_default="none",
     ),
 ]
+Generator = Annotated[
+    str | None,
+    typer.Option(
+        "--generator",
+        envvar="MMRAG_GENERATOR",
+        help="What writes the answer: extractive (quotes the page, no model), a vision-language checkpoint by hub name "
+        "or folder (needs mmrag[full]), or openai: any server that speaks OpenAI's protocol (needs mmrag[openai]).",
+        show_default="by profile",
+    ),
+]
+# No envvar here: what stands in the environment for a server must not be in the way of another generator.
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        help="With --generator openai: the server's address, such as http://localhost:8000/v1, to which questions "
+        "and pictures of pages are sent. Its key comes from MMRAG_API_KEY.",
+        show_default="MMRAG_BASE_URL",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="With --generator openai: the name by which the server knows its model; doctor lists them.",
+        show_default="MMRAG_MODEL",
+    ),
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        "--samples",
+        help="Ask a model so often and keep the answer that most agree with; costs as many times more.",
+        show_default="1",
+    ),
+]
+Contrast = Annotated[
+    float | None,
+    typer.Option(
+        "--contrast",
+        help="With a checkpoint: stress what the pictures say against what the model would say blindly; 1 is usual, "
+        "0 is off, above it takes twice the time.",
+        show_default="0",
+    ),
+]
+MaxVisualTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-visual-tokens",
+        help="How sharp a model sees: what all pictures of a question take together; fewer are faster.",
+        show_default="5000",
+    ),
+]
+LoadIn4bit = Annotated[
+    bool | None,
+    typer.Option(
+        "--load-in-4bit",
+        help="With a checkpoint on an NVIDIA GPU: less memory, a little less exact (needs bitsandbytes and accelerate).",
+        show_default="off",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -56,6 +117,7 @@ def errors(debug: bool) -> Iterator[None]:
     """One clear sentence and an exit code instead of a traceback."""
     if debug:
         logging.basicConfig(level=logging.DEBUG)
+        logging.getLogger("openai").setLevel(logging.INFO)  # at DEBUG it prints requests with all their pictures
     try:
         yield
     except MmragError as error:
@@ -78,9 +140,8 @@ def _fail(message: str, *, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def settings(
-    store: Path | None, profile: str | None = None, image_encoder: str | None = None, reranker: str | None = None
-) -> Settings:
+def settings(store: Path | None, profile: str | None = None, **choices: Any) -> Settings:
+    """`choices` are fields of Settings, as the command was given them."""
     from mmrag.settings import load_settings
 
-    return load_settings(profile, store=store, image_encoder=image_encoder, reranker=reranker)
+    return load_settings(profile, store=store, **choices)

@@ -27,7 +27,10 @@ _FORM = Form(
         **TEXT_PARTS,
         "image processor": ("preprocessor_config.json", "processor_config.json"),
     },
-    instead="--profile offline  which needs no weights",
+    instead=(
+        "--image-encoder captions  which finds pictures by their captions, "
+        "or  --profile offline  which needs no weights"
+    ),
 )
 
 # A fast tokenizer must not be used by two threads at once ("Already borrowed"); it takes milliseconds a batch.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmrag.errors import UsageError
+from mmrag.errors import UsageError, require
 from mmrag.render import ImageInput, open_image
-from mmrag.settings import Settings
+from mmrag.settings import Settings, check_generator
 from mmrag.text import is_mostly_cjk
 
 if TYPE_CHECKING:
@@ -69,14 +70,55 @@ def load_encoders(settings: Settings) -> Encoders:
 
 def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerator:
     """What writes the answers: an LLM that is there already, or what the settings name."""
-    if llm is not None:
-        from mmrag.generate.grounded import GroundedGenerator
+    if llm := llm or load_llm(settings):
+        from mmrag.generate.grounded import VISUAL_TOKENS, GroundedGenerator
 
-        return GroundedGenerator(llm)
+        # The dialect of Qwen2.5-VL, by the identity of a checkpoint or the name that a server gives it.
+        pixels = re.search(r"qwen[-_ ]?2[._]5[-_]?vl", _name(llm), re.IGNORECASE)
+        return GroundedGenerator(
+            llm,
+            visual_tokens=settings.max_visual_tokens or VISUAL_TOKENS,
+            samples=settings.samples,
+            boxes="pixels" if pixels else "thousandths",
+        )
     from mmrag.encoders import BundledCrossEncoder
     from mmrag.generate.extractive import ExtractiveGenerator
 
     return ExtractiveGenerator(BundledCrossEncoder())
+
+
+def load_llm(settings: Settings) -> LLM | None:
+    """None for the extractive generator. Raises ModelNotFound, MissingExtra, or GenerationError where no server is."""
+    check_generator(settings)
+    if settings.generator == "extractive":
+        return None
+    if settings.generator == "openai":
+        return _endpoint(settings)
+    from mmrag.generate.qwen2_vl import VISUAL_TOKENS, Qwen2VL
+
+    return Qwen2VL(
+        settings.generator,
+        device=settings.device,
+        load_in_4bit=settings.load_in_4bit,
+        contrast=settings.contrast,
+        max_visual_tokens=settings.max_visual_tokens or VISUAL_TOKENS,
+    )
+
+
+def _endpoint(settings: Settings) -> LLM:
+    if not settings.base_url or not settings.model:
+        raise UsageError(
+            "--generator openai needs --model, the name by which the server knows its model:  "
+            f"mmrag doctor --generator openai --base-url {settings.base_url}  lists what it has."
+        )
+    require("llama_index.llms.openai_like", extra="openai")
+    from mmrag.generate.endpoint import Endpoint
+
+    return Endpoint(settings.base_url, settings.model, api_key=settings.api_key)
+
+
+def _name(llm: LLM) -> str:
+    return str(getattr(llm, "identity", None) or llm.metadata.model_name)
 
 
 def load_reranker(settings: Settings) -> BaseNodePostprocessor | None:
@@ -89,12 +131,3 @@ def load_reranker(settings: Settings) -> BaseNodePostprocessor | None:
     if settings.reranker == "bundled":
         return Reranker(BundledCrossEncoder())
     return Reranker(HubCrossEncoder(settings.reranker, device=settings.device))
-
-
-def load_llm(settings: Settings) -> LLM | None:
-    """The generator that writes and reads pictures; None in the offline profile, whose generator only quotes."""
-    if settings.profile == "offline":
-        return None
-    from mmrag.generate.qwen2_vl import Qwen2VL
-
-    return Qwen2VL(device=settings.device)

@@ -524,7 +524,8 @@ def test_debug_shows_the_traceback(tmp_path: Path, python: Python) -> None:
 # -- help, imports, names --------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "ingest": "--store --profile --image-encoder --workers --describe-pictures --json --debug",
+    "ingest": "--store --profile --image-encoder --workers --describe-pictures --generator --base-url --model "
+    "--load-in-4bit --json --debug",
     "ask": "--store --profile --image-encoder --reranker --document --top-k --html --json --debug",
     "search": "--image --store --profile --image-encoder --reranker --document --top-k --json --debug",
     "list": "--store --json --debug",

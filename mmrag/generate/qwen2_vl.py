@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from mmrag.errors import OutOfMemory, UsageError, brief
 from mmrag.generate.budget import token_count
 from mmrag.generate.conversation import Conversation, images_of, read_messages
 from mmrag.generate.decoding import Decoding, cut_at_stop, held_back
+from mmrag.generate.streams import in_threads
 from mmrag.generate.vlm import Prompt, Reply, VisionLanguageModel
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
@@ -163,10 +164,10 @@ class Qwen2VL(LLM):
         return await asyncio.to_thread(self.complete, prompt, formatted, **kwargs)
 
     async def astream_chat(self, messages: Messages, **kwargs: Any) -> ChatResponseAsyncGen:
-        return _in_threads(self.stream_chat(messages, **kwargs))
+        return in_threads(self.stream_chat(messages, **kwargs))
 
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        return _in_threads(self.stream_complete(prompt, formatted, **kwargs))
+        return in_threads(self.stream_complete(prompt, formatted, **kwargs))
 
     def _decoding(self, choices: dict[str, Any]) -> tuple[Decoding, int]:
         """What a call asks for; what it leaves open is as the constructor was told."""
@@ -293,21 +294,6 @@ class _Relay:
         if self._error is not None:
             raise self._error
         return self._reply  # type: ignore[return-value]  # one of the two is there when the thread has ended
-
-
-async def _in_threads(items: Any) -> AsyncGenerator[Any, None]:
-    """The items of a generator that blocks, without blocking the event loop."""
-    pending: Any = None
-    try:
-        while True:
-            pending = asyncio.ensure_future(asyncio.to_thread(next, items, None))
-            if (item := await asyncio.shield(pending)) is None:
-                return
-            yield item
-    finally:
-        if pending is not None and not pending.done():  # cancelled: a generator that runs cannot be closed
-            await asyncio.wait([pending])
-        await asyncio.to_thread(items.close)
 
 
 def _one_message(prompt: str) -> list[ChatMessage]:

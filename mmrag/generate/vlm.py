@@ -25,8 +25,8 @@ _FORM = Form(
         "image processor": ("preprocessor_config.json", "processor_config.json"),
     },
     instead=(
-        "--profile offline  which needs no weights, or  --generator openai --base-url http://localhost:8000/v1  "
-        "with the address of a server that runs it"
+        "--profile offline  which needs no weights, or  "
+        "--generator openai --base-url http://localhost:8000/v1 --model NAME  with a server that runs one"
     ),
 )
 
@@ -72,7 +72,7 @@ class VisionLanguageModel:
     ) -> None:
         require("torch", extra="full")
         require("transformers", extra="full")
-        self.device, self.dtype = placement(device, dtype or _fast_dtype(device))
+        self.device, self.dtype = placement(device, dtype or fast_dtype(device))
         folder = locate(name, revision, _FORM)
         if load_in_4bit:
             device_map = device_map or {"": self.device}
@@ -224,7 +224,7 @@ def _forget_positions(model: Any) -> None:
         inner.rope_deltas = None
 
 
-def _fast_dtype(device: str | None) -> str | None:
+def fast_dtype(device: str | None) -> str | None:
     """bfloat16 on a CPU made for it, where it halves the memory and more than doubles the speed."""
     import torch
 
