@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
+from apps.options import (
+    BaseUrl,
+    Contrast,
+    Debug,
+    Generator,
+    ImageEncoder,
+    Json,
+    LoadIn4bit,
+    MaxVisualTokens,
+    Model,
+    Profile,
+    Reranker,
+    Store,
+    errors,
+    settings,
+)
 from apps.terminal import (
     print_comparison,
     print_json,
@@ -52,12 +67,6 @@ By = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Questions that are asked at once; for a server.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Ask everything again instead of going on with an earlier run.")]
-Generator = Annotated[
-    str | None,
-    typer.Option(help="A vision-language checkpoint by hub name or folder, or openai for a server at --base-url."),
-]
-BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Address of an OpenAI-compatible server.")]
-Model = Annotated[str | None, typer.Option(help="The model that the server is asked for.")]
 
 
 @app.command()
@@ -160,6 +169,9 @@ def pope(
     generator: Generator = None,
     base_url: BaseUrl = None,
     model: Model = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
     profile: Profile = None,
     workers: Workers = 1,
     fresh: Fresh = False,
@@ -179,7 +191,8 @@ def pope(
         if predictions:
             run, path = score_predictions(data, predictions, output)
         else:
-            load = partial(_llm, profile, generator, base_url, model)
+            seeing = {"contrast": contrast, "max_visual_tokens": max_visual_tokens, "load_in_4bit": load_in_4bit}
+            load = partial(_llm, profile, generator=generator, base_url=base_url, model=model, **seeing)
             ask = partial(ask_pope, blind=blind, images=images, by=_by(by))
             run, path = _ask(ask, data, output, load, workers, fresh, as_json)
         finish(run, path, as_json)
@@ -197,6 +210,9 @@ def hallusionbench(
     generator: Generator = None,
     base_url: BaseUrl = None,
     model: Model = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
     profile: Profile = None,
     workers: Workers = 1,
     fresh: Fresh = False,
@@ -217,7 +233,8 @@ def hallusionbench(
         if predictions:
             run, path = score_predictions(data, predictions, output)
         else:
-            load = partial(_llm, profile, generator, base_url, model)
+            seeing = {"contrast": contrast, "max_visual_tokens": max_visual_tokens, "load_in_4bit": load_in_4bit}
+            load = partial(_llm, profile, generator=generator, base_url=base_url, model=model, **seeing)
             ask = partial(ask_hallusionbench, images=images, by=_by(by))
             run, path = _ask(ask, data, output, load, workers, fresh, as_json)
         finish(run, path, as_json)
@@ -234,6 +251,9 @@ def amber(
     generator: Generator = None,
     base_url: BaseUrl = None,
     model: Model = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
     profile: Profile = None,
     workers: Workers = 1,
     fresh: Fresh = False,
@@ -253,7 +273,8 @@ def amber(
         if predictions:
             run, path = score_predictions(data, predictions, output)
         else:
-            load = partial(_llm, profile, generator, base_url, model)
+            seeing = {"contrast": contrast, "max_visual_tokens": max_visual_tokens, "load_in_4bit": load_in_4bit}
+            load = partial(_llm, profile, generator=generator, base_url=base_url, model=model, **seeing)
             ask = partial(ask_amber, images=images, by=_by(by))
             run, path = _ask(ask, data, output, load, workers, fresh, as_json)
         finish(run, path, as_json)
@@ -323,11 +344,10 @@ def _by(name: str | None) -> Any:
     return name
 
 
-def _llm(profile: str | None, generator: str | None, base_url: str | None, model: str | None) -> Any:
+def _llm(profile: str | None, **choices: Any) -> Any:
     from mmrag.models import load_llm
-    from mmrag.settings import load_settings
 
-    llm = load_llm(load_settings(profile, generator=generator, base_url=base_url, model=model))
+    llm = load_llm(settings(None, profile, **choices))
     if llm is None:
         raise UsageError(
             "There is no model to ask: name a vision-language checkpoint with --generator, or a server with "

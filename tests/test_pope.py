@@ -301,6 +301,13 @@ def test_a_checkpoint_is_asked_for_its_odds_and_for_its_words(data: Path, images
     words, elsewhere = ask_pope(lambda: llm, [data], tmp_path / "runs", images=images, by="text")
     assert elsewhere != path
     assert all(isinstance(row["answer"], str) for row in words.rows)
+    result = command(
+        "--data", data, "--images", images, "-o", tmp_path / "r", "--generator", tmp_path / "model", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    by_command = json.loads(result.stdout)
+    assert by_command["made_by"]["by"] == "logits"
+    assert {row["cluster"] for row in by_command["rows"]} == set(by_image)
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
