@@ -34,7 +34,7 @@ _END = r"(?![\w-]|'\w)"
 _ALONE = r"(?=\s*(?:[,.!;:)]|$))"
 _OPENING_NO = re.compile(
     rf"(?:(?:{_any_of(_NO)}){_END}|(?:{_any_of(_NO_ALONE)}){_ALONE}|{_CJK_NO}"
-    r"|(?:definitely|absolutely|certainly|probably|of course) not\b|not (?:really|at all|quite)\b"
+    r"|(?:definitely|absolutely|certainly|probably|of course) not\b|not (?:really|at all|quite|true|correct|right)\b"
     r"|i (?:do not|don't) think so\b)",
     re.IGNORECASE,
 )
@@ -44,7 +44,8 @@ _OPENING_YES = re.compile(
 )
 # What may stand before the word that decides.
 _PREAMBLE = re.compile(
-    r"(?:(?:so|therefore|thus|hence|well|hm+|um|ok|okay|and|but|then|overall|finally|actually"
+    r"(?:(?:so|therefore|thus|hence|well|hm+|um|oh|ok|okay|and|but|then|overall|finally|actually|unfortunately"
+    r"|(?:that|this|it|the (?:statement|claim))(?:'s| is)(?: a)?"
     r"|in (?:short|summary|conclusion)|i (?:would|'d) say|i'd say|i think|i believe|答|因此|所以"
     r"|(?:based on|according to|in|from) [^,]{1,80}(?=,))\b[\s,:]*"
     r"|\W+|\d+[.)]\s)+",
@@ -53,13 +54,14 @@ _PREAMBLE = re.compile(
 _I_THINK_SO = re.compile(r"i (?:think|believe) so\b", re.IGNORECASE)
 _ECHOED_CHOICE = re.compile(r"\b(?:yes\s*(?:/|or)\s*no|no\s*(?:/|or)\s*yes)\b|是或否|是还是否", re.IGNORECASE)
 _NO_VERDICT = re.compile(
-    r"(?:no (?:doubt|question|wonder|problem|worries|matter|idea|clue|way|information|answer|one can)|yes and no)\b"
+    r"(?:no (?:doubt|question|wonder|problem|worries|matter|idea|clue|way|information|answer|one can|sé|se puede|puedo)"
+    r"|yes and no)\b"
     r"|不过|无论",
     re.IGNORECASE,
 )
 _NO_DOUBT = re.compile(r"\bno (?:doubt|question|wonder|problem|worries)\b|毫?无疑问?", re.IGNORECASE)
 _EXPLICIT = re.compile(
-    r"(?:\b(?:answer|verdict|conclusion|response)(?:\s+to\s+[^.:]{1,80}?)?\s*(?:is|would be|should be|:|=)+"
+    r"(?:\b(?:answer|verdict|conclusion|response)(?:\s+to\s+[^.:]{1,80}?)?[\s'\"]*(?:is|would be|should be|:|=)+"
     r"|答案(?:应该)?(?:是|为|:)+|回答(?:是|为|:)+|antwort(?: ist|:)+|réponse(?: est|:)+|respuesta(?: es|:)+|\\boxed\{)"
     r"[\s\"'(:]*",
     re.IGNORECASE,
@@ -87,7 +89,7 @@ def read_yes_no(answer: str, question: str = "") -> Verdict | None:
     text = _REASONING.sub(" ", unicodedata.normalize("NFKC", answer)).translate(_QUOTES)
     if (said := _in_json(text, question)) is not None:
         return said[0]
-    text = _ECHOED_CHOICE.sub(" ", re.sub(r"[*_`~#>|]+", " ", text))
+    text = _ECHOED_CHOICE.sub(" ", re.sub(r"</?\w+>|[*_`~#>|]+", " ", text))
     for place in reversed(list(_EXPLICIT.finditer(text))):
         if verdict := _opening(text[place.end() :]):
             return verdict

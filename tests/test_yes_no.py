@@ -47,6 +47,14 @@ The image shows a dog, not a cat.
 There is a dog but no cat.
 No doubt, there is a dog.
 I think so.
+That is correct.
+It is a yes from me.
+Oh yes!
+<answer>Yes</answer>
+{'answer': 'yes', 'why': None}
+yes<|im_end|>
+Is there a dog in the image? Yes, there is.
+The dog is sitting on the couch.
 There is.
 是
 是的，图中有一只狗。
@@ -93,6 +101,11 @@ No, I cannot see one.
 There is a cat, but no dog.
 There is a cat, not a dog.
 Not really.
+That is not true.
+The statement is false.
+Unfortunately, no.
+The image features a man, with no dog in sight.
+There does not appear to be a dog.
 Definitely not.
 I don't think so.
 None.
@@ -131,6 +144,7 @@ It is unclear if there is a dog.
 There might be a dog.
 No idea.
 No information is given.
+No sé.
 Yes and no.
 There is a cat.
 A man without a hat walks the dog.
