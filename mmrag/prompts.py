@@ -17,6 +17,9 @@ REGION = "[{mark}] {kind}: {text}"
 TITLED_REGION = "[{mark}] {kind} ({title}): {text}"
 QUESTION = "Question: {question}"
 
+YES_OR_NO = "{question} Please answer yes or no."
+"""As published protocols ask about an image."""
+
 DESCRIBE_PICTURE = """\
 Describe this picture from a document in two or three plain sentences: what kind of picture it is (photo, bar chart, \
 diagram, map …), what it shows, and the text in it that matters. Of a chart, name the axes with their units and the \
