@@ -46,6 +46,7 @@ from apps.terminal import (
     print_report,
     print_table,
     show_progress,
+    show_reply,
 )
 from mmrag.errors import MmragError, UsageError
 
@@ -152,7 +153,12 @@ def ask(
         answers: list[Answer] = []
 
         def answer(text: str) -> Answer:
-            answers.append(rag.ask(text, top_k=top_k, documents=document))
+            with show_reply(enabled=not as_json and question != "-") as on_piece:
+                for piece in rag.ask_stream(text, top_k=top_k, documents=document):
+                    if isinstance(piece, str):
+                        on_piece(piece)
+                    else:
+                        answers.append(piece)
             return answers[-1]
 
         chosen = settings(

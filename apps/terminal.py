@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +206,23 @@ def file_size(size: int) -> str:
 def file_stem(name: str) -> str:
     """A document's name as part of a file name of ours: no separators, nothing hidden."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(name).stem).lstrip(".") or "page"
+
+
+@contextmanager
+def show_reply(*, enabled: bool) -> Iterator[Callable[[str], None]]:
+    """What a model writes while it writes, on standard error; gone when the answer is there."""
+    from rich.live import Live
+
+    said = ""
+    with Live(console=err, transient=True) if enabled and err.is_terminal else nullcontext() as live:
+
+        def on_piece(piece: str) -> None:
+            nonlocal said
+            said += piece
+            if live:
+                live.update(Text(clean(" ".join(said.split())), style="dim", overflow="fold", no_wrap=False))
+
+        yield on_piece
 
 
 @contextmanager
