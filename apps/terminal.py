@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from apps.doctor import Finding
+    from apps.fit import Finding
     from eval.compare import Comparison
     from eval.metrics import Score
     from eval.retrieval import RetrievalReport

@@ -72,12 +72,14 @@ def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerato
     """What writes the answers: an LLM that is there already, or what the settings name."""
     if llm := llm or load_llm(settings):
         from mmrag.generate.grounded import VISUAL_TOKENS, GroundedGenerator
+        from mmrag.generate.marks import TOKEN_SIDE
 
         # The dialect of Qwen2.5-VL, by the identity of a checkpoint or the name that a server gives it.
         pixels = re.search(r"qwen[-_ ]?2[._]5[-_]?vl", _name(llm), re.IGNORECASE)
         return GroundedGenerator(
             llm,
             visual_tokens=settings.max_visual_tokens or VISUAL_TOKENS,
+            unit=getattr(llm, "token_side", 0) or TOKEN_SIDE,
             samples=settings.samples,
             boxes="pixels" if pixels else "thousandths",
         )
