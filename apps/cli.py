@@ -47,6 +47,7 @@ from apps.terminal import (
     print_table,
     show_progress,
     show_reply,
+    somebody_watches,
 )
 from mmrag.errors import MmragError, UsageError
 
@@ -153,13 +154,12 @@ def ask(
         answers: list[Answer] = []
 
         def answer(text: str) -> Answer:
-            with show_reply(enabled=not as_json and question != "-") as on_piece:
-                for piece in rag.ask_stream(text, top_k=top_k, documents=document):
-                    if isinstance(piece, str):
-                        on_piece(piece)
-                    else:
-                        answers.append(piece)
-            return answers[-1]
+            if somebody_watches():
+                found = show_reply(rag.ask_stream(text, top_k=top_k, documents=document))
+            else:
+                found = rag.ask(text, top_k=top_k, documents=document)
+            answers.append(found)
+            return found
 
         chosen = settings(
             store,

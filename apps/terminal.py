@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,21 +208,20 @@ def file_stem(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(name).stem).lstrip(".") or "page"
 
 
-@contextmanager
-def show_reply(*, enabled: bool) -> Iterator[Callable[[str], None]]:
-    """What a model writes while it writes, on standard error; gone when the answer is there."""
+def somebody_watches() -> bool:
+    return bool(err.is_terminal and out.is_terminal)
+
+
+def show_reply(pieces: Iterator[str | Answer]) -> Answer:
+    """Shows what a model writes while it writes, on standard error, and gives the answer that comes last."""
     from rich.live import Live
 
     said = ""
-    with Live(console=err, transient=True) if enabled and err.is_terminal else nullcontext() as live:
-
-        def on_piece(piece: str) -> None:
-            nonlocal said
+    with Live(console=err, transient=True) as live:
+        while isinstance(piece := next(pieces), str):
             said += piece
-            if live:
-                live.update(Text(clean(" ".join(said.split())), style="dim", overflow="fold", no_wrap=False))
-
-        yield on_piece
+            live.update(Text(clean(" ".join(said.split())), style="dim", overflow="fold", no_wrap=False))
+    return piece
 
 
 @contextmanager
