@@ -5,23 +5,63 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
-from apps.terminal import print_json, print_line, print_retrieval, print_scores, print_table, show_progress
+from apps.terminal import (
+    print_comparison,
+    print_json,
+    print_line,
+    print_retrieval,
+    print_run,
+    print_scores,
+    print_table,
+    show_count,
+    show_progress,
+)
 from mmrag import __version__
+from mmrag.errors import UsageError
+
+if TYPE_CHECKING:
+    from eval.runs import Run
 
 app = typer.Typer(help="Measure on published labels.", no_args_is_help=True, rich_markup_mode=None)
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the JSON file and the plot.")]
+RUNS = Path("runs")
+Images = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the images that the data names; nothing outside it is ever opened."),
+]
+Predictions = Annotated[
+    list[Path] | None,
+    typer.Option(help="Answers that are there, as JSON lines with an id and an answer: no model is asked."),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        help="Read the verdict from the model's text, or from its probabilities of yes and no in all spellings (logits).",
+        show_default="logits where the model gives them",
+    ),
+]
+Workers = Annotated[int, typer.Option(min=1, help="Questions that are asked at once; for a server.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Ask everything again instead of going on with an earlier run.")]
+Generator = Annotated[
+    str | None,
+    typer.Option(help="A vision-language checkpoint by hub name or folder, or openai for a server at --base-url."),
+]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Address of an OpenAI-compatible server.")]
+Model = Annotated[str | None, typer.Option(help="The model that the server is asked for.")]
 
 
 @app.command()
 def retrieval(
     data: Annotated[Path, typer.Option(help="Folder with pdf/ and questions.jsonl.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the JSON file and the plot.")] = Path(
-        "runs"
-    ),
+    output: Output = RUNS,
     store: Store = None,
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
@@ -106,3 +146,183 @@ def page_facts(
         held = {kind: [r.holds for r in results if r.type == kind] for kind in kinds}
         print_table(("fact", "hold>", "of>"), ((kind, str(sum(h)), str(len(h))) for kind, h in held.items()))
         print_line(f"Fail: {', '.join(result.id for result in results if not result.holds) or 'none'}")
+
+
+@app.command()
+def pope(
+    data: Annotated[list[Path], typer.Option(help="A file of POPE's questions, coco_pope_random.json; repeatable.")],
+    images: Images = None,
+    predictions: Predictions = None,
+    blind: Annotated[bool, typer.Option("--blind", help="Ask without the images: what a model says by habit.")] = False,
+    by: By = None,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    profile: Profile = None,
+    workers: Workers = 1,
+    fresh: Fresh = False,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Is the object in the image? POPE's questions: accuracy, precision, recall, F1 and yes-rate by file.
+
+    Needs one of: --images, with a model; --blind, with a model; --predictions, a file for each of --data, with rows of
+    question_id and answer. An answer that says neither yes nor no is wrong, counted, and never dropped; where POPE's own
+    script reads answers otherwise, its numbers stand beside. A run that was cut off goes on where it stopped.
+    """
+    with errors(debug):
+        from eval.pope import ask_pope, score_predictions
+
+        if predictions:
+            finish(*score_predictions(data, predictions, output), as_json)
+            return
+        ask = _asking(ask_pope, data, output, images=images, by=_by(by), blind=blind)
+        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+
+
+@app.command()
+def hallusionbench(
+    data: Annotated[Path, typer.Option(help="HallusionBench.json as it is published, or its rows one a line.")],
+    images: Images = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Answers that are there: the data's rows with model_prediction; no model is asked."),
+    ] = None,
+    by: By = None,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    profile: Profile = None,
+    workers: Workers = 1,
+    fresh: Fresh = False,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Illusions, charts and altered figures: HallusionBench's aAcc, fAcc and qAcc, easy and hard.
+
+    Without --images, only the questions that need none are asked. Answers are read as yes or no and held against the
+    label; where the rows of --predictions have a judge's finding (gpt4v_output_gpt_check or correctness: 0 wrong,
+    1 right, 2 unclear), that counts instead. As published, not to know is right where a question has no figure; what
+    it would be otherwise is printed too.
+    """
+    with errors(debug):
+        from eval.hallusionbench import ask_hallusionbench, score_predictions
+
+        if predictions:
+            finish(*score_predictions(data, predictions, output), as_json)
+            return
+        ask = _asking(ask_hallusionbench, data, output, images=images, by=_by(by))
+        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+
+
+@app.command()
+def amber(
+    data: Annotated[Path, typer.Option(help="AMBER's queries joined with their labels, one a line.")],
+    images: Images = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Answers that are there, rows of id and response: no model is asked.")
+    ] = None,
+    by: By = None,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    profile: Profile = None,
+    workers: Workers = 1,
+    fresh: Fresh = False,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Objects in descriptions (CHAIR, cover, hal, cog) and yes-or-no questions by type: AMBER.
+
+    Of the questions, no counts as positive, as published: precision and recall are those of finding out what is not
+    there. Objects in descriptions are found by words of ours and not by word vectors as published: compare these
+    numbers with each other only.
+    """
+    with errors(debug):
+        from eval.amber import ask_amber, score_predictions
+
+        if predictions:
+            finish(*score_predictions(data, predictions, output), as_json)
+            return
+        ask = _asking(ask_amber, data, output, images=images, by=_by(by))
+        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="JSON file of a run, as these commands write it.")],
+    second: Annotated[Path, typer.Argument(help="That of another run of the same measurement.")],
+    plot: Annotated[Path | None, typer.Option(help="Also write the differences as a PNG file.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Put two runs side by side, on the items that both have.
+
+    Differences are the second run less the first, with 95 % intervals by paired bootstrap; items that hang together,
+    such as questions about one image, are drawn together. Says in how many of the samples the second is higher, on
+    which items they differ most, and which settings they do not share.
+    """
+    with errors(debug):
+        from eval.compare import compare as compare_runs
+        from eval.plots import plot_comparison
+        from eval.runs import load_run
+
+        found = compare_runs(load_run(first), load_run(second))
+        if plot:
+            plot_comparison(found, plot)
+        if as_json:
+            print_json(found.to_json())
+        else:
+            print_comparison(found)
+
+
+# -- shared by the measurements --------------------------------------------------------------------------------------
+
+
+def finish(run: Run, path: Path, as_json: bool) -> None:
+    """Write the run and its plot, and print it."""
+    from eval.plots import plot_run
+    from eval.runs import save_run
+
+    save_run(run, path)
+    plot_run(run, path.with_suffix(".png"))
+    if as_json:
+        print_json({"run": str(path), **run.to_json()})
+        return
+    print_run(run)
+    print_line(f"Written to {path} and {path.with_suffix('.png').name}")
+
+
+def _asking(ask: Any, *arguments: Any, **options: Any) -> Any:
+    """`ask` with a progress bar, once there is a model."""
+
+    def run(llm: Any, workers: int, fresh: bool, as_json: bool) -> tuple[Run, Path]:
+        with show_count("asking", enabled=not as_json) as on_progress:
+            found: tuple[Run, Path] = ask(
+                llm, *arguments, **options, workers=workers, fresh=fresh, on_progress=on_progress
+            )
+            return found
+
+    return run
+
+
+def _by(name: str | None) -> Any:
+    if name not in (None, "text", "logits"):
+        raise UsageError(f"--by {name} is not known: choose text or logits.")
+    return name
+
+
+def _llm(profile: str | None, generator: str | None, base_url: str | None, model: str | None) -> Any:
+    from mmrag.models import load_llm
+    from mmrag.settings import load_settings
+
+    llm = load_llm(load_settings(profile, generator=generator, base_url=base_url, model=model))
+    if llm is None:
+        raise UsageError(
+            "There is no model to ask: name a vision-language checkpoint with --generator, or a server with "
+            "--generator openai --base-url ADDRESS; answers that are there are scored with --predictions."
+        )
+    return llm

@@ -18,8 +18,10 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from apps.doctor import Finding
+    from eval.compare import Comparison
     from eval.metrics import Score
     from eval.retrieval import RetrievalReport
+    from eval.runs import Run
     from ingest.pipeline import Progress, Report
     from mmrag.types import Answer, Evidence, Region
 
@@ -145,19 +147,46 @@ def print_retrieval(report: RetrievalReport) -> None:
     print_line(", ".join(f"{name} {1000 * value:.0f} ms" for name, value in report.latency.items()) + " a query")
 
 
-def print_scores(rows: Mapping[str, Mapping[str, Score]]) -> None:
-    """A line for each group of questions; the first metric with its interval."""
-    metrics = list(next(iter(rows.values()), ()))
+def print_scores(rows: Mapping[str, Mapping[str, Score]], *, of: str = "questions") -> None:
+    """A line for each group of items; the first metric with its interval."""
+    metrics = list(dict.fromkeys(metric for scores in rows.values() for metric in scores))
     if not metrics:
         print_line("Nothing to measure: no question fits.")
         return
     print_table(
-        ("", "questions>", f"{metrics[0]} [95 %]>", *(f"{name}>" for name in metrics[1:])),
+        ("", f"{of}>", f"{metrics[0]} [95 %]>", *(f"{name}>" for name in metrics[1:])),
         (
-            (name, str(s[metrics[0]].count), str(s[metrics[0]]), *(f"{s[metric].mean:.3f}" for metric in metrics[1:]))
+            (
+                name,
+                str(max((score.count for score in s.values()), default=0)),
+                str(s.get(metrics[0], "")),
+                *(f"{s[metric].mean:.3f}" if metric in s else "" for metric in metrics[1:]),
+            )
             for name, s in rows.items()
         ),
     )
+
+
+def print_run(run: Run) -> None:
+    print_scores(run.scores, of="items")
+    for note in run.notes:
+        print_line(note)
+
+
+def print_comparison(found: Comparison) -> None:
+    print_table(
+        ("", "items>", "first>", "second>", "difference [95 %]>", "second higher>", "p>"),
+        (
+            (name, str(d.count), f"{d.first:.3f}", f"{d.second:.3f}", str(d), f"{d.above:.1%}", f"{d.p:.3f}")
+            for name, d in found.metrics.items()
+        ),
+    )
+    print_line(f"{found.common} items in both, {found.only_first} only in the first, {found.only_second} in the second")
+    for name, d in found.metrics.items():
+        if d.most:
+            print_line(f"{name} differs most: " + ", ".join(f"{item} ({value:+.2f})" for item, value in d.most))
+    for note in found.notes:
+        print_line(note)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -182,6 +211,19 @@ def file_stem(name: str) -> str:
 @contextmanager
 def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar on standard error with pages per second and the file being read."""
+    with _bar("pages", enabled=enabled) as update:
+        yield lambda step: update(step.pages_done, step.pages_total, clean(step.file))
+
+
+@contextmanager
+def show_count(name: str, *, enabled: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error for items of one kind, such as questions: how many are done, of how many."""
+    with _bar("items", enabled=enabled) as update:
+        yield lambda done, total: update(done, total, name)
+
+
+@contextmanager
+def _bar(unit: str, *, enabled: bool) -> Iterator[Callable[[int, int, str], None]]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -194,7 +236,7 @@ def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
 
     class Speed(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:.1f} pages/s")
+            return Text(f"{task.finished_speed or task.speed or 0:.1f} {unit}/s")
 
     columns = (
         BarColumn(),
@@ -205,9 +247,13 @@ def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
     )
     with Bar(*columns, console=err, disable=not (enabled and err.is_terminal), transient=True) as bar:
         task = bar.add_task("starting", total=None)
+<<<<<<< HEAD
         yield lambda step: bar.update(
             task,
             completed=step.pages_done,
             total=step.pages_total,
             description=clean(step.file) + (f", picture {step.pictures}" if step.pictures else ""),
         )
+=======
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
+>>>>>>> protocols

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from mmrag.errors import require
 
@@ -20,6 +21,7 @@ RANKING = {
 }
 """Names of metrics, with what ir_measures calls them."""
 
+Array = npt.NDArray[np.float64]
 Values = dict[str, dict[str, float]]
 """By metric and question."""
 
@@ -42,6 +44,49 @@ def mean_score(values: Sequence[float]) -> Score:
     draws = np.random.default_rng(0).choice(sample, (_RESAMPLES, len(sample))).mean(axis=1)  # (resamples,)
     low, high = np.percentile(draws, (2.5, 97.5))
     return Score(float(sample.mean()), float(low), float(high), len(sample))
+
+
+def ratio_score(parts: Sequence[float], wholes: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Score:
+    """The sum of `parts` over the sum of `wholes`; 0 where that is 0."""
+    return score_of_sums(
+        list(zip(parts, wholes, strict=True)), lambda sums: divide(sums[..., 0], sums[..., 1]), clusters
+    )
+
+
+def score_of_sums(
+    table: Sequence[Sequence[float]],
+    statistic: Callable[[Array], Array],
+    clusters: Sequence[Hashable] | None = None,
+) -> Score:
+    """A statistic of the sums of columns, such as a ratio or F1, with its 95 % bootstrap interval.
+
+    `table` has a row for each item. Items of one cluster are drawn together: six questions about one image say less
+    than six about six.
+    """
+    drawn = statistic(resampled_sums(table, clusters))
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    whole = statistic(np.asarray(table, dtype=float).sum(axis=0))
+    return Score(float(whole), float(low), float(high), len(table))
+
+
+def resampled_sums(table: Sequence[Sequence[float]], clusters: Sequence[Hashable] | None = None) -> Array:
+    """Sums of the columns in each bootstrap sample: (resamples, columns)."""
+    rows = np.asarray(table, dtype=float)
+    if clusters is not None:
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+        together = np.zeros((len(numbers), rows.shape[1]))
+        np.add.at(together, [numbers[name] for name in clusters], rows)
+        rows = together
+    count, random = len(rows), np.random.default_rng(0)
+    # How often each row is drawn, a hundred samples at a time: all at once would be gigabytes for a large set.
+    steps = (random.multinomial(count, np.full(count, 1 / count), 100) @ rows for _ in range(_RESAMPLES // 100))
+    return np.vstack(list(steps))
+
+
+def divide(parts: Array, wholes: Array) -> Array:
+    """0 where the whole is 0: no answer of a kind is no merit."""
+    found: Array = np.divide(parts, wholes, out=np.zeros_like(wholes, dtype=float), where=wholes != 0)
+    return found
 
 
 def summary(values: Values) -> dict[str, Score]:

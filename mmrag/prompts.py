@@ -43,3 +43,6 @@ PICTURE_TAGS: dict[str, tuple[str, ...]] = {
 }
 """What a picture may be, and how an image encoder is asked for it."""
 TAG_TEMPLATES = ("{}.", "This is {}.", "{} in a document.", "A picture that shows {}.")
+
+YES_OR_NO = "{question} Please answer yes or no."
+"""As published protocols ask about an image."""

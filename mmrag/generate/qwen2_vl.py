@@ -142,6 +142,10 @@ class Qwen2VL(LLM):
             lambda prompt, sighted: self._model.score(prompt, continuations, sighted.contrast),
         )
 
+    def token_ids(self, text: str) -> tuple[int, ...]:
+        """What `score` scores one by one."""
+        return tuple(self._model.tokenizer.encode(text, add_special_tokens=False))
+
     @llm_chat_callback()
     def stream_chat(self, messages: Messages, **kwargs: Any) -> ChatResponseGen:
         decoding, budget = self._decoding(kwargs)
