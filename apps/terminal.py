@@ -212,7 +212,11 @@ def file_stem(name: str) -> str:
 def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar on standard error with pages per second and the file being read."""
     with _bar("pages", enabled=enabled) as update:
-        yield lambda step: update(step.pages_done, step.pages_total, clean(step.file))
+        yield lambda step: update(
+            step.pages_done,
+            step.pages_total,
+            clean(step.file) + (f", picture {step.pictures}" if step.pictures else ""),
+        )
 
 
 @contextmanager
@@ -247,13 +251,4 @@ def _bar(unit: str, *, enabled: bool) -> Iterator[Callable[[int, int, str], None
     )
     with Bar(*columns, console=err, disable=not (enabled and err.is_terminal), transient=True) as bar:
         task = bar.add_task("starting", total=None)
-<<<<<<< HEAD
-        yield lambda step: bar.update(
-            task,
-            completed=step.pages_done,
-            total=step.pages_total,
-            description=clean(step.file) + (f", picture {step.pictures}" if step.pictures else ""),
-        )
-=======
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
->>>>>>> protocols
