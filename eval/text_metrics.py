@@ -25,6 +25,9 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[.](?=\d)|(?<=\d),(?=\d{3})")
 _CJK = re.compile("[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _LIST_PARTS = re.compile(r"\s*(?:[;\n、；]|,(?!\d{3})|，|\band\b|(?<!\d)和)\s*")
+_STATED_SCALE = re.compile(
+    r"\bin\s+(?:usd?\s+|us\s*\$\s*|eur\s+|rmb\s+)?(thousands?|millions?|billions?)\b|单位[：:]?\s*(?:人民币)?(千|万|百万|亿)元"
+)
 _DECLINE = re.compile(
     r"\b(?:loss(?:es)?|lost|decline[ds]?|decrease[ds]?|fell|falls?|down|drop(?:s|ped)?|negative|reduc\w+|less|lower|"
     r"shortfall|minus)\b|下降|减少|亏损|降低|下跌|负"
@@ -78,6 +81,12 @@ def token_f1(answer: str, gold: str) -> float:
     return 2 * common / (ours.total() + theirs.total())
 
 
+def token_recall(answer: str, gold: str) -> float:
+    """The share of the gold answer's words that the answer has: long answers are not punished for the rest."""
+    ours, theirs = (Counter(answer_tokens(text)) for text in (answer, " ".join(list_items(gold))))
+    return (ours & theirs).total() / theirs.total() if theirs else float(not ours)
+
+
 def anls(answer: str, gold: str) -> float:
     """1 less the edit distance by the longer text, 0 from half of it on. Of a list, as MMLongBench-Doc: as many items,
     each side sorted, the pair that agrees least."""
@@ -100,14 +109,19 @@ def _similarity(answer: str, gold: str) -> float:
 def numeric_match(answer: str, gold: str, question: str = "", *, tolerance: float = TOLERANCE) -> float | None:
     """Whether the answer states every figure of the gold one; None where that has none but the question's own.
 
-    The same figure: rounded or not, in any scale word or currency, as a percentage or as a share, and with the same
-    sign, written as minus, in brackets or in words such as "decline".
+    The same figure: rounded or not, in any scale word or currency, at the scale that the question wants ("in USD
+    millions") or the answer states, as a percentage or as a share, and with the same sign, written as minus, in brackets
+    or in words such as "decline".
     """
     wanted = telling_figures(gold, question)
     if not wanted:
         return None
-    held = figures(answer)
-    return float(all(any(_equal(a, b, tolerance) and _same_sign(a, gold, b, answer) for b in held) for a in wanted))
+    held, scales = figures(answer), _stated_scales(question) | _stated_scales(answer)
+
+    def is_held(figure: Figure) -> bool:
+        return any(_equal(figure, b, scales, tolerance) and _same_sign(figure, gold, b, answer) for b in held)
+
+    return float(all(map(is_held, wanted)))
 
 
 def telling_figures(gold: str, question: str = "") -> list[Figure]:
@@ -116,11 +130,19 @@ def telling_figures(gold: str, question: str = "") -> list[Figure]:
     return [figure for item in list_items(gold) for figure in figures(item) if not any(same(figure, g) for g in given)]
 
 
-def _equal(a: Figure, b: Figure, tolerance: float) -> bool:
-    if same(a, b) or abs(a.value - b.value) <= tolerance * max(abs(a.value), abs(b.value)):
-        return True
+def _stated_scales(text: str) -> set[float]:
+    """What the figures of a text, or of the answers to it, may count besides ones: thousands, millions …"""
+    words = _STATED_SCALE.findall(unicodedata.normalize("NFKC", text).lower())
+    return {1.0} | {figures(f"1 {word}")[0].value for pair in words for word in pair if word}
+
+
+def _equal(a: Figure, b: Figure, scales: set[float], tolerance: float) -> bool:
+    for x, y in [(a.value * scale, b.value) for scale in scales] + [(a.value, b.value * scale) for scale in scales]:
+        if abs(x - y) <= tolerance * max(x, y):
+            return True
     large, small = max(a.value, b.value), min(a.value, b.value)
-    return small < 1 and abs(large - 100 * small) <= tolerance * large  # 45 % as 0.45
+    is_share = small < 1 and abs(large - 100 * small) <= tolerance * large  # 45 % as 0.45
+    return is_share or same(a, b)
 
 
 def _same_sign(a: Figure, gold: str, b: Figure, answer: str) -> bool:
