@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps.options import Debug, ImageEncoder, Json, Profile, Reranker, Store, errors, settings
+from apps.options import (
+    BaseUrl,
+    Contrast,
+    Debug,
+    Generator,
+    ImageEncoder,
+    Json,
+    LoadIn4bit,
+    MaxVisualTokens,
+    Model,
+    Profile,
+    Reranker,
+    Store,
+    errors,
+    settings,
+)
 from apps.terminal import (
     print_comparison,
     print_json,
@@ -44,18 +61,12 @@ By = Annotated[
     str | None,
     typer.Option(
         "--by",
-        help="Read the verdict from the model's text, or from its probabilities of yes and no in all spellings (logits).",
+        help="Read the verdict from the model's text, or from its probabilities of yes and no (logits).",
         show_default="logits where the model gives them",
     ),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Questions that are asked at once; for a server.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Ask everything again instead of going on with an earlier run.")]
-Generator = Annotated[
-    str | None,
-    typer.Option(help="A vision-language checkpoint by hub name or folder, or openai for a server at --base-url."),
-]
-BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Address of an OpenAI-compatible server.")]
-Model = Annotated[str | None, typer.Option(help="The model that the server is asked for.")]
 
 
 @app.command()
@@ -158,6 +169,9 @@ def pope(
     generator: Generator = None,
     base_url: BaseUrl = None,
     model: Model = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
     profile: Profile = None,
     workers: Workers = 1,
     fresh: Fresh = False,
@@ -168,17 +182,20 @@ def pope(
     """Is the object in the image? POPE's questions: accuracy, precision, recall, F1 and yes-rate by file.
 
     Needs one of: --images, with a model; --blind, with a model; --predictions, a file for each of --data, with rows of
-    question_id and answer. An answer that says neither yes nor no is wrong, counted, and never dropped; where POPE's own
-    script reads answers otherwise, its numbers stand beside. A run that was cut off goes on where it stopped.
+    question_id and answer. An answer that says neither yes nor no is wrong, counted, and never dropped; where POPE's
+    own script reads answers otherwise, its numbers stand beside. A run that was cut off goes on where it stopped.
     """
     with errors(debug):
         from eval.pope import ask_pope, score_predictions
 
         if predictions:
-            finish(*score_predictions(data, predictions, output), as_json)
-            return
-        ask = _asking(ask_pope, data, output, images=images, by=_by(by), blind=blind)
-        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+            run, path = score_predictions(data, predictions, output)
+        else:
+            seeing = {"contrast": contrast, "max_visual_tokens": max_visual_tokens, "load_in_4bit": load_in_4bit}
+            load = partial(_llm, profile, generator=generator, base_url=base_url, model=model, **seeing)
+            ask = partial(ask_pope, blind=blind, images=images, by=_by(by))
+            run, path = _ask(ask, data, output, load, workers, fresh, as_json)
+        finish(run, path, as_json)
 
 
 @app.command()
@@ -193,6 +210,9 @@ def hallusionbench(
     generator: Generator = None,
     base_url: BaseUrl = None,
     model: Model = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
     profile: Profile = None,
     workers: Workers = 1,
     fresh: Fresh = False,
@@ -211,10 +231,13 @@ def hallusionbench(
         from eval.hallusionbench import ask_hallusionbench, score_predictions
 
         if predictions:
-            finish(*score_predictions(data, predictions, output), as_json)
-            return
-        ask = _asking(ask_hallusionbench, data, output, images=images, by=_by(by))
-        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+            run, path = score_predictions(data, predictions, output)
+        else:
+            seeing = {"contrast": contrast, "max_visual_tokens": max_visual_tokens, "load_in_4bit": load_in_4bit}
+            load = partial(_llm, profile, generator=generator, base_url=base_url, model=model, **seeing)
+            ask = partial(ask_hallusionbench, images=images, by=_by(by))
+            run, path = _ask(ask, data, output, load, workers, fresh, as_json)
+        finish(run, path, as_json)
 
 
 @app.command()
@@ -228,6 +251,9 @@ def amber(
     generator: Generator = None,
     base_url: BaseUrl = None,
     model: Model = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
     profile: Profile = None,
     workers: Workers = 1,
     fresh: Fresh = False,
@@ -245,10 +271,13 @@ def amber(
         from eval.amber import ask_amber, score_predictions
 
         if predictions:
-            finish(*score_predictions(data, predictions, output), as_json)
-            return
-        ask = _asking(ask_amber, data, output, images=images, by=_by(by))
-        finish(*ask(_llm(profile, generator, base_url, model), workers, fresh, as_json), as_json)
+            run, path = score_predictions(data, predictions, output)
+        else:
+            seeing = {"contrast": contrast, "max_visual_tokens": max_visual_tokens, "load_in_4bit": load_in_4bit}
+            load = partial(_llm, profile, generator=generator, base_url=base_url, model=model, **seeing)
+            ask = partial(ask_amber, images=images, by=_by(by))
+            run, path = _ask(ask, data, output, load, workers, fresh, as_json)
+        finish(run, path, as_json)
 
 
 @app.command()
@@ -296,17 +325,17 @@ def finish(run: Run, path: Path, as_json: bool) -> None:
     print_line(f"Written to {path} and {path.with_suffix('.png').name}")
 
 
-def _asking(ask: Any, *arguments: Any, **options: Any) -> Any:
-    """`ask` with a progress bar, once there is a model."""
-
-    def run(llm: Any, workers: int, fresh: bool, as_json: bool) -> tuple[Run, Path]:
-        with show_count("asking", enabled=not as_json) as on_progress:
-            found: tuple[Run, Path] = ask(
-                llm, *arguments, **options, workers=workers, fresh=fresh, on_progress=on_progress
-            )
-            return found
-
-    return run
+def _ask(
+    ask: Callable[..., tuple[Run, Path]],
+    data: Any,
+    output: Path,
+    load: Callable[[], Any],
+    workers: int,
+    fresh: bool,
+    as_json: bool,
+) -> tuple[Run, Path]:
+    with show_count("asking", enabled=not as_json) as on_progress:
+        return ask(load, data, output, workers=workers, fresh=fresh, on_progress=on_progress)
 
 
 def _by(name: str | None) -> Any:
@@ -315,11 +344,10 @@ def _by(name: str | None) -> Any:
     return name
 
 
-def _llm(profile: str | None, generator: str | None, base_url: str | None, model: str | None) -> Any:
+def _llm(profile: str | None, **choices: Any) -> Any:
     from mmrag.models import load_llm
-    from mmrag.settings import load_settings
 
-    llm = load_llm(load_settings(profile, generator=generator, base_url=base_url, model=model))
+    llm = load_llm(settings(None, profile, **choices))
     if llm is None:
         raise UsageError(
             "There is no model to ask: name a vision-language checkpoint with --generator, or a server with "

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
-from typing import NamedTuple
 
+from apps.fit import Finding as Finding
+from apps.fit import examine_generator, free_memory
 from mmrag import __version__
+from mmrag.checkpoint import on_disk
 from mmrag.encoders import bundled_weights
 from mmrag.errors import MmragError, StoreNotFound
 from mmrag.index import Index
@@ -20,21 +21,15 @@ from mmrag.settings import PROFILES, Settings
 
 _EXTRAS = {
     "full": ("torch", "torchvision", "transformers", "sentence_transformers", "qwen_vl_utils"),
+    "openai": ("llama_index.llms.openai_like",),
     "app": ("streamlit",),
     "eval": ("ir_measures", "matplotlib", "rapidfuzz"),
 }
 _CORE = ("chromadb", "fastembed", "llama-index-core", "pymupdf", "rapidocr")
 
 
-class Finding(NamedTuple):
-    ok: bool
-    what: str
-    found: str
-    advice: str = ""
-
-
 def examine(settings: Settings) -> list[Finding]:
-    return [*_installation(), *_weights(), *_machine(), _store(settings)]
+    return [*_installation(), *_weights(), *_machine(), *examine_generator(settings), _store(settings)]
 
 
 def _installation() -> Iterator[Finding]:
@@ -45,9 +40,16 @@ def _installation() -> Iterator[Finding]:
         except PackageNotFoundError:
             yield Finding(False, name, "missing", "pip install --force-reinstall mmrag")
     for extra, modules in _EXTRAS.items():
-        missing = [name for name in modules if find_spec(name) is None]
+        missing = [name for name in modules if not _is_installed(name)]
         found = f"not installed: {', '.join(missing)}" if missing else "installed"
         yield Finding(not missing, f"extra {extra}", found, f"pip install 'mmrag[{extra}]'" if missing else "")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is missing
+        return False
 
 
 def _weights() -> Iterator[Finding]:
@@ -58,7 +60,7 @@ def _weights() -> Iterator[Finding]:
         except MmragError as error:
             yield Finding(False, f"{role} (offline)", "missing", str(error))
     name = PROFILES["full"].image_encoder
-    cached = _in_hub_cache(name)
+    cached = on_disk(name) is not None
     yield Finding(
         cached,
         "image encoder (full)",
@@ -67,29 +69,13 @@ def _weights() -> Iterator[Finding]:
     )
 
 
-def _in_hub_cache(name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
-
-
 def _machine() -> Iterator[Finding]:
     yield Finding(True, "processors", str(os.cpu_count() or 1))
-    free = _free_memory()
+    free = free_memory()
     if free is not None:
         enough = free > 2e9
         yield Finding(enough, "free memory", f"{free / 1e9:.1f} GB", "" if enough else "ingest with --workers 1")
     yield _gpu()
-
-
-def _free_memory() -> float | None:
-    """Bytes, from /proc on Linux; None where that is not there."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    values = dict(line.split(":", 1) for line in lines)
-    return float(values["MemAvailable"].split()[0]) * 1024
 
 
 def _gpu() -> Finding:

@@ -104,7 +104,7 @@ LoadIn4bit = Annotated[
     bool | None,
     typer.Option(
         "--load-in-4bit",
-        help="With a checkpoint on an NVIDIA GPU: less memory, a little less exact (needs bitsandbytes and accelerate).",
+        help="With a checkpoint on an NVIDIA GPU: less memory, a little less exact (needs bitsandbytes, accelerate).",
         show_default="off",
     ),
 ]

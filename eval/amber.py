@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.asking import By, about_image, reading_of, reply
+from eval.asking import By, Load, about_image, reading_of, reply
 from eval.inputs import Record, check_images, fields, image_bytes, read_predictions, read_records
 from eval.metrics import Score, ratio_score
 from eval.pope import to_verdict
@@ -242,11 +242,10 @@ def score_predictions(data: Path, predictions: Path, output: Path) -> tuple[Run,
 
 
 def ask_amber(
-    llm: Any, data: Path, output: Path, *, images: Path | None, by: By | None = None, **options: Any
+    load: Load, data: Path, output: Path, *, images: Path | None, by: By | None = None, **options: Any
 ) -> tuple[Run, Path]:
     """`options` are those of `collect`."""
-    items, reading = load_amber(data), reading_of(llm, by)
-    labels = _labels(items)
+    items = load_amber(data)
     if images is None:
         raise UsageError(
             f"The {len(items)} queries are about {len({item.image for item in items})} images: name their folder by "
@@ -254,6 +253,8 @@ def ask_amber(
         )
     folder = images
     check_images(folder, (item.image for item in items))
+    llm, labels = load(), _labels(items)
+    reading = reading_of(llm, by)
 
     def ask(item: Item) -> Row:
         image = image_bytes(folder, item.image)

@@ -6,7 +6,7 @@ Knows LlamaIndex's LLMs, no benchmark.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +16,8 @@ from llama_index.core.llms import LLM
 from eval.yes_no import Verdict
 from mmrag.errors import GenerationError, MmragError, UsageError, brief
 
+Load = Callable[[], Any]
+"""Gives the LLM; called once the data has been looked at, so that its mistakes show before gigabytes are loaded."""
 By = Literal["text", "logits"]
 """How a model's verdict is read: from what it writes, or from its probabilities."""
 

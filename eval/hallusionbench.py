@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.asking import By, reading_of
+from eval.asking import By, Load, reading_of
 from eval.inputs import Record, answer_of, check_images, fields, image_bytes, read_records
 from eval.metrics import Score, ratio_score
 from eval.runs import Row, Run, Scores, collect, made_by, run_path
@@ -142,15 +142,17 @@ def _judged(item: Item, answer: str, finding: int | None) -> Row:
 
 
 def ask_hallusionbench(
-    llm: Any, data: Path, output: Path, *, images: Path | None = None, by: By | None = None, **options: Any
+    load: Load, data: Path, output: Path, *, images: Path | None = None, by: By | None = None, **options: Any
 ) -> tuple[Run, Path]:
     """Without images, the questions that need none; `options` are those of `collect`."""
-    items, reading = load_hallusionbench(data), reading_of(llm, by)
+    items = load_hallusionbench(data)
     chosen = [item for item in items if images or not item.question.image]
     if not chosen:
         raise UsageError("All questions are about images: name their folder by --images.")
     if images:
         check_images(images, (item.question.image for item in items if item.question.image))
+    llm = load()
+    reading = reading_of(llm, by)
 
     def ask(item: Item) -> Row:
         name = item.question.image

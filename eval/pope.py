@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.asking import By, reading_of
+from eval.asking import By, Load, reading_of
 from eval.inputs import check_images, fields, image_bytes, read_predictions, read_records
 from eval.runs import Row, Run, collect, made_by, run_path
 from eval.verdicts import Question, asked, grouped_scores, judged, notes
@@ -61,7 +61,7 @@ def score_predictions(data: Sequence[Path], predictions: Sequence[Path], output:
 
 
 def ask_pope(
-    llm: Any,
+    load: Load,
     data: Sequence[Path],
     output: Path,
     *,
@@ -71,7 +71,7 @@ def ask_pope(
     **options: Any,
 ) -> tuple[Run, Path]:
     """`blind` asks without the images, for what a model says by habit; `options` are those of `collect`."""
-    questions, reading = load_pope(data), reading_of(llm, by)
+    questions = load_pope(data)
     folder = None if blind else images
     if folder:
         check_images(folder, (question.image for question in questions))
@@ -80,6 +80,8 @@ def ask_pope(
             f"The {len(questions)} questions are about {len({q.image for q in questions})} images: name their folder "
             "by --images. Without images, --predictions scores answers that are there, and --blind asks without them."
         )
+    llm = load()
+    reading = reading_of(llm, by)
 
     def ask(question: Question) -> Row:
         image = image_bytes(folder, question.image) if folder else None

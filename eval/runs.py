@@ -107,7 +107,8 @@ def _digest(content: bytes) -> str:
 def run_path(folder: Path, name: str, made_by: Mapping[str, Any]) -> Path:
     """Other settings give another file: a result is never mixed with rows that something else made."""
     model = (made_by.get("generator") or {}).get("model", "")
-    short = re.sub(r"[^A-Za-z0-9.-]+", "-", model.rstrip("/").split("/")[-1])[:40].strip("-.")
+    model = model.partition(" at ")[0].rstrip("/").split("/")[-1]  # a server's address, a folder: not in a name
+    short = re.sub(r"[^A-Za-z0-9.-]+", "-", model)[:40].strip("-.")
     parts = [name, short, _digest(json.dumps(made_by, sort_keys=True, default=str).encode())]
     return folder / ("-".join(part for part in parts if part) + ".json")
 

@@ -108,9 +108,7 @@ def notes(rows: Iterable[Row]) -> list[str]:
         found.append(f"{missing} of {len(rows)} questions have no answer: they count as wrong.")
     said = [row for row in rows if row["read"] is None and row.get("answer") is not None]
     if said:
-        found.append(
-            f"{len(said)} answers say neither yes nor no and count as wrong, such as: {said[0]['answer'][:80]}"
-        )
+        found.append(f"{len(said)} answers say neither yes nor no, such as: {said[0]['answer'][:80]}")
     if masses := [row["yes_or_no_mass"] for row in rows if "yes_or_no_mass" in row]:
         found.append(f"On average {sum(masses) / len(masses):.0%} of the model's probability is on yes or no.")
     return found

@@ -30,11 +30,11 @@ def _any_of(words: str) -> str:
     return "|".join(map(re.escape, words.split()))
 
 
-_END = r"(?![\w'-])"
+_END = r"(?![\w-]|'\w)"
 _ALONE = r"(?=\s*(?:[,.!;:)]|$))"
 _OPENING_NO = re.compile(
     rf"(?:(?:{_any_of(_NO)}){_END}|(?:{_any_of(_NO_ALONE)}){_ALONE}|{_CJK_NO}"
-    r"|(?:definitely|absolutely|certainly|probably|of course) not\b|not (?:really|at all|quite)\b"
+    r"|(?:definitely|absolutely|certainly|probably|of course) not\b|not (?:really|at all|quite|true|correct|right)\b"
     r"|i (?:do not|don't) think so\b)",
     re.IGNORECASE,
 )
@@ -44,21 +44,24 @@ _OPENING_YES = re.compile(
 )
 # What may stand before the word that decides.
 _PREAMBLE = re.compile(
-    r"(?:(?:so|therefore|thus|hence|well|hm+|um|ok|okay|and|but|then|overall|finally|actually"
+    r"(?:(?:so|therefore|thus|hence|well|hm+|um|oh|ok|okay|and|but|then|overall|finally|actually|unfortunately"
+    r"|(?:that|this|it|the (?:statement|claim))(?:'s| is)(?: a)?"
     r"|in (?:short|summary|conclusion)|i (?:would|'d) say|i'd say|i think|i believe|答|因此|所以"
     r"|(?:based on|according to|in|from) [^,]{1,80}(?=,))\b[\s,:]*"
-    r"|[\s,:.\"'()\[\]-]+|\d+[.)]\s)+",
+    r"|\W+|\d+[.)]\s)+",
     re.IGNORECASE,
 )
+_I_THINK_SO = re.compile(r"i (?:think|believe) so\b", re.IGNORECASE)
 _ECHOED_CHOICE = re.compile(r"\b(?:yes\s*(?:/|or)\s*no|no\s*(?:/|or)\s*yes)\b|是或否|是还是否", re.IGNORECASE)
 _NO_VERDICT = re.compile(
-    r"(?:no (?:doubt|question|wonder|problem|worries|matter|idea|clue|way|information|answer|one can)|yes and no)\b"
+    r"(?:no (?:doubt|question|wonder|problem|worries|matter|idea|clue|way|information|answer|one can|sé|se puede|puedo)"
+    r"|yes and no)\b"
     r"|不过|无论",
     re.IGNORECASE,
 )
 _NO_DOUBT = re.compile(r"\bno (?:doubt|question|wonder|problem|worries)\b|毫?无疑问?", re.IGNORECASE)
 _EXPLICIT = re.compile(
-    r"(?:\b(?:answer|verdict|conclusion|response)(?:\s+to\s+[^.:]{1,80}?)?\s*(?:is|would be|should be|:|=)+"
+    r"(?:\b(?:answer|verdict|conclusion|response)(?:\s+to\s+[^.:]{1,80}?)?[\s'\"]*(?:is|would be|should be|:|=)+"
     r"|答案(?:应该)?(?:是|为|:)+|回答(?:是|为|:)+|antwort(?: ist|:)+|réponse(?: est|:)+|respuesta(?: es|:)+|\\boxed\{)"
     r"[\s\"'(:]*",
     re.IGNORECASE,
@@ -82,10 +85,11 @@ _CLAUSE = re.compile(
 
 def read_yes_no(answer: str, question: str = "") -> Verdict | None:
     """`question` is needed for answers that say neither yes nor no, but state something of what was asked."""
+    question = unicodedata.normalize("NFKC", question)
     text = _REASONING.sub(" ", unicodedata.normalize("NFKC", answer)).translate(_QUOTES)
     if (said := _in_json(text, question)) is not None:
         return said[0]
-    text = _ECHOED_CHOICE.sub(" ", re.sub(r"[*_`~#>|]+", " ", text))
+    text = _ECHOED_CHOICE.sub(" ", re.sub(r"</?\w+>|[*_`~#>|]+", " ", text))
     for place in reversed(list(_EXPLICIT.finditer(text))):
         if verdict := _opening(text[place.end() :]):
             return verdict
@@ -146,7 +150,7 @@ _SHORT = re.compile(r"\W*(?:\w+\W+)?\w+\s*(?:[,.!]|$)")
 
 def _opening(text: str) -> Verdict | None:
     text = text.lstrip()
-    if preamble := _PREAMBLE.match(text):
+    if (preamble := _PREAMBLE.match(text)) and not _I_THINK_SO.match(text):
         text = text[preamble.end() :]
     if _NO_VERDICT.match(text):
         return None
@@ -188,6 +192,7 @@ _ELSEWHERE_YES = re.compile(r"es gibt (?:ein|zwei|mehrere)|il y a (?:un|des|deux
 _CJK_NOT = re.compile(
     "没有|没|無|无|不存在|不是|不在|并未|看不到|看不见|不包含|不可见|不正确|ません|ないです|ない$|いない$"
 )
+_CJK_WHETHER = re.compile("是否|是不是|有没有|有無|有无")
 _CJK_IS = re.compile("有|存在|是|看到|可见|显示|包含|います|あります|見えます|写って")
 _CJK_FILLER = frozenset(
     "图圖片像照画画面中里裡这這张張幅上有没沒是否存在吗嗎呢的一个個只条请請问問,.?!。 ?はがにのますかありいせん写真画像"
@@ -229,6 +234,7 @@ def _clause_says(clause: str, question: str) -> Verdict | None:
 def _cjk_says(clause: str, question: str) -> Verdict | None:
     if is_mostly_cjk(question) and not set(question) - _CJK_FILLER <= set(clause):
         return None
+    clause = _CJK_WHETHER.sub("", clause)
     if _CJK_NOT.search(clause):
         return "no"
     return "yes" if _CJK_IS.search(clause) else None

@@ -17,6 +17,9 @@ REGION = "[{mark}] {kind}: {text}"
 TITLED_REGION = "[{mark}] {kind} ({title}): {text}"
 QUESTION = "Question: {question}"
 
+YES_OR_NO = "{question} Please answer yes or no."
+"""As published protocols ask about an image."""
+
 DESCRIBE_PICTURE = """\
 Describe this picture from a document in two or three plain sentences: what kind of picture it is (photo, bar chart, \
 diagram, map …), what it shows, and the text in it that matters. Of a chart, name the axes with their units and the \
@@ -43,6 +46,3 @@ PICTURE_TAGS: dict[str, tuple[str, ...]] = {
 }
 """What a picture may be, and how an image encoder is asked for it."""
 TAG_TEMPLATES = ("{}.", "This is {}.", "{} in a document.", "A picture that shows {}.")
-
-YES_OR_NO = "{question} Please answer yes or no."
-"""As published protocols ask about an image."""

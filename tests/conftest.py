@@ -52,6 +52,16 @@ def own_store(demo_store: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo_store, tmp_path / "own-store"))
 
 
+@pytest.fixture(scope="session")
+def trained_qwen2_vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Qwen2-VL that was trained just now: see trained_vl.py. Takes a minute or two."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from trained_vl import train
+
+    return train(tmp_path_factory.mktemp("models") / "trained")
+
+
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs Python with the given arguments in a process of its own, in an empty folder that is not the repository's."""

@@ -447,6 +447,13 @@ def assert_demo(result: object, folder: Path) -> None:
         (["ask", "why?", "--html", "/nonexistent/answer.html"], 1, "No such file or directory: /nonexistent/answer"),
         (["show", REPORT, "-o", "/nonexistent/page.png"], 1, "No such file or directory: /nonexistent/page.png"),
         (["demo", "--folder", "a file"], 1, "a file"),
+        (["ask", "why?", "--generator", "openai"], 2, "--generator openai needs --base-url"),
+        (["ask", "why?", "--generator", "openai", "--base-url", "http://localhost:1/v1"], 2, "needs --model"),
+        (["ask", "why?", "--base-url", "http://localhost:1/v1"], 2, "add --generator openai"),
+        (["ask", "why?", "--model", "qwen"], 2, "add --generator openai"),
+        (["ask", "why?", "--contrast", "1"], 2, "--contrast is for a checkpoint"),
+        (["ask", "why?", "--samples", "0"], 2, "--samples 0 asks nothing"),
+        (["doctor", "--generator", "openai", "--base-url", "localhost"], 2, "--base-url must be an address"),
     ],
     ids=lambda value: ascii(" ".join(value)) if isinstance(value, list) else "",
 )
@@ -526,12 +533,13 @@ def test_debug_shows_the_traceback(tmp_path: Path, python: Python) -> None:
 OPTIONS = {
     "ingest": "--store --profile --image-encoder --workers --describe-pictures --generator --base-url --model "
     "--load-in-4bit --json --debug",
-    "ask": "--store --profile --image-encoder --reranker --document --top-k --html --json --debug",
+    "ask": "--store --profile --image-encoder --reranker --generator --base-url --model --samples --contrast "
+    "--max-visual-tokens --load-in-4bit --document --top-k --html --json --debug",
     "search": "--image --store --profile --image-encoder --reranker --document --top-k --json --debug",
     "list": "--store --json --debug",
     "remove": "--store --json --debug",
     "show": "--store --page --output --debug",
-    "doctor": "--store --profile --json --debug",
+    "doctor": "--store --profile --generator --base-url --model --max-visual-tokens --load-in-4bit --json --debug",
     "demo": "--folder --json --debug",
 }
 
