@@ -173,15 +173,21 @@ def is_given(row: Row, least: float) -> bool:
 
 def cross_validated(rows: Sequence[Row]) -> Array | None:
     """The same signals weighted anew, each question by a fit to other documents' questions; None without signals."""
-    names = list(rows[0]["signals"]) if rows else []
-    right = _right(rows)
-    documents = [row["cluster"] for row in rows]
-    if not names or any(list(row["signals"]) != names for row in rows) or len(set(documents)) < 2:
+    having = [row for row in rows if row["signals"]]  # without any words to quote there are none, and no doubt
+    right, documents = _right(having), [row["cluster"] for row in having]
+    if len(set(documents)) < 2 or not 0 < right.sum() < len(right):
         return None
-    if not 0 < right.sum() < len(right):
-        return None
-    features = np.array([[row["signals"][name] for name in names] for row in rows])
-    return calibration.cross_validated(features, right, documents)
+    names = list(having[0]["signals"])
+    features = np.array([[row["signals"][name] for name in names] for row in having])
+    sure = dict(zip((row["id"] for row in having), calibration.cross_validated(features, right, documents), strict=True))
+    return np.array([sure.get(row["id"], 0.0) for row in rows])
+
+
+def trust_curves(rows: Sequence[Row]) -> dict[str, tuple[Array, Array]]:
+    """Confidences and whether the answers were right, as shipped and, where it has been made, cross-validated."""
+    again = cross_validated(rows)
+    curves = {"as shipped": (_sure(rows), _right(rows))}
+    return curves if again is None else curves | {"weighted anew, by folds": (again, _right(rows))}
 
 
 def _sure(rows: Iterable[Row]) -> Array:
