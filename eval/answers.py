@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eval import calibration
-from eval.gold import Gold, Place, held, load_gold, on_gold_page
+from eval.gold import Gold, Place, held, is_page_only, load_gold, on_gold_page
 from eval.metrics import Array, Score, divide, ratio_score, score_of_sums
 from eval.runs import Row, Run, Scores, collect, made_by, run_path
 from eval.text_metrics import anls, best, exact_match, numeric_match, token_f1, token_recall
@@ -77,7 +77,9 @@ def made_by_rag(rag: Rag, data: Path, **settings: Any) -> dict[str, Any]:
 def judged(rag: Rag, gold: Gold, answer: Answer) -> Row:
     """A row: what was answered from where, and what each metric makes of it."""
     places = [place_of(rag, citation) for citation in answer.citations]
-    ways = [held(gold, place) for place in places]
+    page_only = is_page_only(gold, _gold_places(rag, gold))
+    ways = [held(gold, place, page_only=page_only) for place in places]
+    strict = bool(ways) and any(way != "page" for way in ways[0])
     said = "" if answer.abstained else answer.text
     values = {
         "exact match": best(exact_match, said, gold.answers),
@@ -87,6 +89,7 @@ def judged(rag: Rag, gold: Gold, answer: Answer) -> Row:
         "ANLS": best(anls, said, gold.answers),
         "page": float(bool(places) and on_gold_page(gold, places[0])),
         "region": float(bool(ways) and bool(ways[0])),
+        "region, strictly": float(strict),
         "any region": float(any(ways)),
     }
     return {
@@ -108,14 +111,28 @@ def judged(rag: Rag, gold: Gold, answer: Answer) -> Row:
 
 def place_of(rag: Rag, citation: Citation) -> Place:
     """The cited region with its caption and what it stands under."""
-    key = (citation.document_id, citation.page)
-    page = rag.index.page(*key)
+    places = _places(rag, citation.document, citation.document_id, citation.page)
+    return places[citation.region]
+
+
+def _gold_places(rag: Rag, gold: Gold) -> list[Place]:
+    (id,) = [document.id for document in rag.index.documents() if document.name == gold.document][:1]
+    return [place for page in gold.pages for place in _places(rag, gold.document, id, page).values()]
+
+
+def _places(rag: Rag, document: str, id: str, number: int) -> dict[str, Place]:
+    """The regions of a page by their ids."""
+    page = rag.index.page(id, number)
     regions = {region.id: region for region in (page.regions if page else ())}
-    region = regions[citation.region]
-    caption = regions.get(region.caption_id or "")
-    above = [c.context for c in rag.index.chunks_of([key]) if any(s.region_id == region.id for s in c.spans)]
-    text = "\n".join([region.text, caption.text if caption else "", *dict.fromkeys(above)])
-    return Place(citation.document, citation.page, citation.bbox, text)
+    above: dict[str, dict[str, None]] = {}
+    for chunk in rag.index.chunks_of([(id, number)]):
+        for span in chunk.spans:
+            above.setdefault(span.region_id, {})[chunk.context] = None
+    captions = {name: regions[r.caption_id].text for name, r in regions.items() if r.caption_id in regions}
+    return {
+        name: Place(document, number, region.box, "\n".join([region.text, captions.get(name, ""), *above.get(name, ())]))
+        for name, region in regions.items()
+    }
 
 
 # -- scores ----------------------------------------------------------------------------------------------------------
@@ -204,7 +221,7 @@ def notes(rows: Sequence[Row], risk: float) -> list[str]:
     said = ", ".join(f"{count} {_WAYS[way]}" for way, count in ways.items())
     least = least_confidence(risk)
     return [
-        f"Of {len(rows)} questions {len(answerable)} are answerable. First cited regions: {said} (a region may do both).",
+        f"Of {len(rows)} questions {len(answerable)} are answerable. First cited regions: {said} (some do several).",
         f"Right is an answer whose first cited region holds what was asked for; at risk {risk:g} an answer is given from "
         f"a confidence of {least:.2f} on.",
     ]
@@ -214,4 +231,5 @@ _WAYS = {
     "box": "overlap a published box",
     "evidence": "hold the published evidence",
     "answer": "hold the published answer",
+    "page": "speak of it on a gold page, where nothing smaller is published",
 }

@@ -1,6 +1,6 @@
 """What published labels say of a question, and whether a cited region holds it.
 
-A region on a page of the question's document holds what was asked for in one of three ways:
+A region on a page of the question's document holds what was asked for in one of four ways:
 
 - `box`: it overlaps a published box on its page, as in the measurement of retrieval (IoU 0.3, or the box's centre
   inside). Boxes of nine tenths of a page or more say nothing and do not count.
@@ -10,13 +10,17 @@ A region on a page of the question's document holds what was asked for in one of
   (figures alone count if a half of the answer's other words are there too), or four fifths of its telling words; of a
   list, every item. Brief answers (fewer than three telling words and no figure of three digits but a year) count on a
   gold page only; yes, no and a lone digit never: such words stand everywhere.
+- `page`: no box and no evidence text is published, and no region of the gold pages holds the answer, which is computed or
+  counted: then all that is known is the page. A region on it counts if it holds half of the question's telling words.
+
+The first three are the strict rule; what `page` adds is always told apart.
 
 Knows the format of `questions.jsonl`; knows no model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +33,7 @@ from mmrag.text import is_mostly_cjk, query_tokens, tokens
 from mmrag.types import BBox
 
 _EVIDENCE_HELD, _PART_OF_EVIDENCE, _PART_WORDS = 0.5, 0.9, 20
-_WORDS_HELD, _WORDS_BESIDE_FIGURES = 0.8, 0.5
+_WORDS_HELD, _WORDS_BESIDE_FIGURES, _WORDS_ASKED = 0.8, 0.5, 0.5
 _EVERYWHERE = frozenset("yes no true false none 是 否 不 有 没有 对 不是".split())
 
 
@@ -96,7 +100,12 @@ def on_gold_page(gold: Gold, place: Place) -> bool:
     return gold.answerable and place.document == gold.document and place.page in gold.pages
 
 
-def held(gold: Gold, place: Place) -> list[str]:
+def is_page_only(gold: Gold, places: Iterable[Place]) -> bool:
+    """Whether the page is all that is known of where the answer stands; `places` are all regions of the gold pages."""
+    return gold.answerable and not gold.boxes and not gold.evidence and not any(held(gold, place) for place in places)
+
+
+def held(gold: Gold, place: Place, *, page_only: bool = False) -> list[str]:
     """The ways in which the place holds what was asked for; none for a question without an answer."""
     if not gold.answerable or place.document != gold.document:
         return []
@@ -105,8 +114,14 @@ def held(gold: Gold, place: Place) -> list[str]:
         "box": any(name.startswith("gold") for name in name_regions([(place.page, place.box)], gold.boxes)),
         "evidence": on_page and any(_holds_evidence(text, place.text) for text in gold.evidence),
         "answer": any(_holds_answer(answer, gold.text, place.text, on_page) for answer in gold.answers),
+        "page": page_only and on_page and _speaks_of(gold.text, place.text),
     }
     return [way for way, holds in ways.items() if holds]
+
+
+def _speaks_of(question: str, text: str) -> bool:
+    wanted, there = query_tokens(question), set(tokens(text))
+    return sum(word in there for word in wanted) >= _WORDS_ASKED * len(wanted)
 
 
 def _holds_evidence(evidence: str, text: str) -> bool:
