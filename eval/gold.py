@@ -28,7 +28,7 @@ from eval.inputs import read_records
 from eval.retrieval import WHOLE_PAGE_AREA, GoldRegion, name_regions
 from eval.text_metrics import list_items, telling_figures
 from mmrag.errors import UsageError
-from mmrag.facts import Figure, missing_figures
+from mmrag.facts import Figure, figures, missing_figures
 from mmrag.text import is_mostly_cjk, query_tokens, tokens
 from mmrag.types import BBox
 
@@ -170,6 +170,6 @@ def _is_rare(figure: Figure) -> bool:
 
 def _telling_words(item: str, question: str) -> list[str]:
     """Words that the question does not have already; all of them where it has them all."""
-    words = [word for word in query_tokens(item) if not word[0].isdigit()]
+    words = [word for word in query_tokens(item) if not figures(word)]
     asked = set(tokens(question))
     return [word for word in words if word not in asked] or words

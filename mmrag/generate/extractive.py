@@ -9,10 +9,10 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from mmrag.abstain import RISK, confidence, least_confidence, signals
 from mmrag.tables import named_row
 from mmrag.text import is_mostly_cjk, query_tokens, tokens
 from mmrag.types import Claim, Draft, Evidence, RegionKind, TextSpan
-from mmrag.verify import ABSTAIN_BELOW, confidence
 
 MAX_CANDIDATES = 96
 """Sentences that the cross-encoder reads for one question; the rest fall out by word overlap."""
@@ -52,18 +52,23 @@ class ExtractiveGenerator:
     def __init__(self, scorer: PairScorer) -> None:
         self._scorer = scorer
 
-    def generate(self, question: str, evidence: Sequence[Evidence]) -> Draft:
+    def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
         quotes = self.quote(question, evidence)
+        found = [signals(question, quote.evidence, quote.relevance, evidence) for quote in quotes]
         claims = tuple(
-            Claim(q.text, (q.evidence.cite(q.span),), confidence(q.relevance, q.evidence.agreement)) for q in quotes
+            Claim(quote.text, (quote.evidence.cite(quote.span),), confidence(of))
+            for quote, of in zip(quotes, found, strict=True)
         )
-        sure = max((claim.confidence for claim in claims), default=0.0)
-        if sure < ABSTAIN_BELOW:
-            return Draft((), True, sure)
-        return Draft(claims, False, sure)
+        if not claims:
+            return Draft((), True, 0.0)
+        sure = claims[0].confidence  # what it is calibrated for: further quotes add to the best one
+        is_given = sure >= least_confidence(risk)
+        return Draft(claims if is_given else (), not is_given, sure, signals=found[0])
 
-    def stream(self, question: str, evidence: Sequence[Evidence]) -> Generator[str, None, Draft]:
-        draft = self.generate(question, evidence)
+    def stream(
+        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK
+    ) -> Generator[str, None, Draft]:
+        draft = self.generate(question, evidence, risk=risk)
         yield " ".join(claim.text for claim in draft.claims)
         return draft
 
