@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps import cli_eval, cli_eval_answers
+from apps import cli_eval
 from apps.options import (
     BaseUrl,
     Contrast,

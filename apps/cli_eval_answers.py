@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,7 +33,6 @@ from apps.terminal import print_json, print_line, print_run, show_count, show_pr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eval.runs import Run
     from mmrag.engine import Rag
     from mmrag.settings import Settings
 
@@ -101,7 +100,9 @@ def answers(
             )
         save_run(run, path)
         # Panels of what has a group for each kind of question; the rest is in the other picture.
-        plot_run(replace(run, scores={g: of for g, of in run.scores.items() if "region" in of}), path.with_suffix(".png"))
+        plot_run(
+            replace(run, scores={g: of for g, of in run.scores.items() if "region" in of}), path.with_suffix(".png")
+        )
         trust = path.with_name(f"{path.stem}-confidence.png")
         plot_trust(trust_curves(run.rows), trust)
         if as_json:

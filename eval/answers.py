@@ -130,7 +130,9 @@ def _places(rag: Rag, document: str, id: str, number: int) -> dict[str, Place]:
             above.setdefault(span.region_id, {})[chunk.context] = None
     captions = {name: regions[r.caption_id].text for name, r in regions.items() if r.caption_id in regions}
     return {
-        name: Place(document, number, region.box, "\n".join([region.text, captions.get(name, ""), *above.get(name, ())]))
+        name: Place(
+            document, number, region.box, "\n".join([region.text, captions.get(name, ""), *above.get(name, ())])
+        )
         for name, region in regions.items()
     }
 
@@ -161,8 +163,7 @@ def _means(rows: Sequence[Row]) -> dict[str, Score]:
 def _trust(rows: Sequence[Row], sure: Array) -> dict[str, Score]:
     right, clusters = _right(rows), [row["cluster"] for row in rows]
     return {
-        name: calibration.score(statistic, sure, right, clusters)
-        for name, statistic in calibration.STATISTICS.items()
+        name: calibration.score(statistic, sure, right, clusters) for name, statistic in calibration.STATISTICS.items()
     }
 
 
@@ -196,7 +197,9 @@ def cross_validated(rows: Sequence[Row]) -> Array | None:
         return None
     names = list(having[0]["signals"])
     features = np.array([[row["signals"][name] for name in names] for row in having])
-    sure = dict(zip((row["id"] for row in having), calibration.cross_validated(features, right, documents), strict=True))
+    sure = dict(
+        zip((row["id"] for row in having), calibration.cross_validated(features, right, documents), strict=True)
+    )
     return np.array([sure.get(row["id"], 0.0) for row in rows])
 
 

@@ -152,7 +152,8 @@ def _is_everywhere(items: Sequence[str], question: str) -> bool:
     if all(" ".join(tokens(item)) in _EVERYWHERE for item in items):
         return True
     return all(
-        not _telling_words(item, question) and all(f.value < 10 and f.unit == 1 for f in telling_figures(item, question))
+        not _telling_words(item, question)
+        and all(f.value < 10 and f.unit == 1 for f in telling_figures(item, question))
         for item in items
     )
 

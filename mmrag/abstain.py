@@ -8,22 +8,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from typing import NamedTuple
 
 from mmrag.errors import UsageError
 from mmrag.facts import figures, missing_figures
-from mmrag.text import tokens
+from mmrag.text import query_tokens, tokens
 from mmrag.types import Evidence
 
 RISK = 0.5
 """The share of wrong answers among those given that is accepted where nobody says otherwise."""
 _FOLLOWING = 3
-"""With how many of the next pages the first one is compared."""
+"""With how many of the next pages the quoted one is compared."""
+_CLOSE = 2.0
+"""Log-odds within which passages are about as relevant."""
 
 # Logistic regression of "the first cited region holds what was asked for" on the signals, over 145 published questions,
 # 23 of them without an answer; the data, cross-validation and what else was tried: eval/LOG.md.
-_WEIGHTS = {"relevance": 0.0, "lead": 0.0, "named": 0.0}
-_BIAS = 0.0
+_WEIGHTS = {"lead": 0.922, "coverage": 2.499, "crowd": -0.422, "named": 1.558}
+_BIAS = -4.036
 # The same of the quoted page on agreement alone, for generators whose claims no cross-encoder has read: not calibrated.
 _AGREEMENT, _PAGE_BIAS = 2.823, -1.978
 
@@ -46,25 +48,58 @@ def least_confidence(risk: float) -> float:
     return 1 - risk
 
 
-def signals(question: str, quoted: Evidence, relevance: float, evidence: Sequence[Evidence]) -> dict[str, float]:
-    """What speaks for a quote from `quoted`, found with `relevance` among all that is in `evidence`.
+class Passage(NamedTuple):
+    """Words of a region, and how relevant they are found: log-odds by a cross-encoder, or as wide a scale."""
 
-    - `relevance`: log-odds that the quote answers, by a cross-encoder, or on as wide a scale.
+    evidence: Evidence
+    text: str
+    relevance: float
+
+
+def signals(
+    question: str, quoted: Passage, passages: Sequence[Passage], evidence: Sequence[Evidence]
+) -> dict[str, float]:
+    """What speaks for a quote, out of all passages that were read.
+
     - `lead`: how far its page's fused score is above those of the next pages, in the logarithm of standard deviations.
       Gaps among the best hardly change with the number of pages; the scores themselves grow with it.
-    - `named`: the share of the question's names and figures that its page or document has. A company or a year that a
-      document does not know is no question for it.
+    - `coverage`: the share of the question's words that its region has, or the title or caption it stands under; words
+      that are rare among the passages count more.
+    - `crowd`: how many passages are about as relevant as the best one, as a logarithm. Where nothing answers, all are.
+    - `named`: the share of the question's names and figures that its document is found to have. A company or a year that
+      a document does not know is no question for it.
     """
-    pages = {_page(item): item.score for item in evidence}
-    following = sorted((score for page, score in pages.items() if page != _page(quoted)), reverse=True)[:_FOLLOWING]
-    gap = quoted.score - fmean(following) if following else 0.0
-    same = [item for item in evidence if item.document.id == quoted.document.id]
+    best = max(passage.relevance for passage in passages)
+    around = f"{quoted.evidence.region.text} {quoted.evidence.chunk.context}"
+    same = [item for item in evidence if item.document.id == quoted.evidence.document.id]
     told = [f"{item.region.text} {item.chunk.context}" for item in same]
     return {
-        "relevance": relevance,
-        "lead": math.copysign(math.log1p(abs(gap)), gap),
-        "named": named(question, " ".join([quoted.document.name, quoted.document.title, *told])),
+        "lead": _lead(quoted.evidence, evidence),
+        "coverage": coverage(around, rarity(question, [passage.text for passage in passages])),
+        "crowd": math.log(sum(passage.relevance >= best - _CLOSE for passage in passages)),
+        "named": named(question, " ".join([quoted.evidence.document.name, quoted.evidence.document.title, *told])),
     }
+
+
+def _lead(quoted: Evidence, evidence: Sequence[Evidence]) -> float:
+    pages = {_page(item): item.score for item in evidence}
+    others = sorted((score for page, score in pages.items() if page != _page(quoted)), reverse=True)
+    gap = quoted.score - sum(others[:_FOLLOWING]) / _FOLLOWING  # a page that no leg found has a score of 0
+    return math.copysign(math.log1p(abs(gap)), gap)
+
+
+def rarity(question: str, texts: Sequence[str]) -> dict[str, float]:
+    """The question's tokens, with how rare each is among the texts."""
+    wanted = query_tokens(question)
+    held = [set(tokens(text)).intersection(wanted) for text in texts]
+    return {token: math.log(1 + len(texts) / (1 + sum(token in h for h in held))) for token in wanted}
+
+
+def coverage(text: str, weights: Mapping[str, float]) -> float:
+    """The share (0..1) of weighted tokens that a text has."""
+    there = set(tokens(text))
+    total = sum(weights.values()) or 1.0
+    return sum(weight for token, weight in weights.items() if token in there) / total
 
 
 def named(question: str, text: str) -> float:

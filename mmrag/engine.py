@@ -38,9 +38,7 @@ class AnswerGenerator(Protocol):
     def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
         """`risk` (0..1): how often an answer that is given may be wrong, for generators whose confidence says that."""
 
-    def stream(
-        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK
-    ) -> Generator[str, None, Draft]:
+    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
         """Yields the reply as it is written, its marks as the model writes them, and returns what was made of it."""
 
 

@@ -40,7 +40,9 @@ _NUMERAL = re.compile(
 _WORD = re.compile(rf"\b(?P<word>{'|'.join(_WORDS)})\b(?:[\s-](?P<scale>{_SCALE})\b)?")
 _CHINESE_WORD = re.compile(rf"(?P<word>[{''.join(_CHINESE)}])(?P<scale>{_SCALE})?(?=[个家年月日次倍种项名位人条]|成)")
 # Kinds of text in which figures are in thousands, millions …: a table says so once for all its cells.
-_STATED_SCALE = re.compile(rf"(?:\b(?:in|usd|eur|rmb|cny|us)\s*|[$€£¥(]\s*|单位[：:]\s*|(?<=\s))(?P<scale>{_SCALE})(?![a-z])")
+_STATED_SCALE = re.compile(
+    rf"(?:\b(?:in|usd|eur|rmb|cny|us)\s*|[$€£¥(]\s*|单位[：:]\s*|(?<=\s))(?P<scale>{_SCALE})(?![a-z])"
+)
 
 
 class Figure(NamedTuple):

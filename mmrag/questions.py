@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import NamedTuple
 
 _CARDINALS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -92,57 +91,3 @@ def _numbers(text: str) -> list[int]:
 
 def _value(word: str) -> int:
     return int(word) if word.isdigit() else _VALUES[word.lower()]
-
-
-class AnswerKind(StrEnum):
-    """What an answer must have in it."""
-
-    FIGURE = "figure"
-    DATE = "date"
-    NAME = "name"
-
-
-_COUNTED = (
-    "number|amount|sum|total|percent(?:age)?|average|ratio|rate|price|cost|value|gap|difference|share|quantity|score|"
-    "increase|decrease|size|age"
-)
-# At the head of the question or of a part of it: elsewhere "who" and "when" relate, they do not ask.
-_HEAD = r"(?:^|[,;:]\s*(?:and\s+)?|\b(?:by|to|from|with|for|in)\s+)"
-_ASKS_FOR = {
-    AnswerKind.FIGURE: re.compile(
-        rf"\bhow\s+(?:many|much|long|old|far|high|large|often)\b|\b(?:what|which)\s+(?:{_COUNTED})\b|"
-        rf"\bwhat(?:'s|\s+(?:is|was|are|were))\s+(?:the\s+)?(?:[\w'-]+\s+){{0,3}}(?:{_COUNTED})\b|"
-        r"多少|几[个家人次项名种位]|百分之几|占比|比例|金额",
-        re.IGNORECASE,
-    ),
-    AnswerKind.DATE: re.compile(
-        rf"{_HEAD}when\s+(?:is|are|was|were|did|do|does|can|will|has|have|had|should)\b|"
-        r"\b(?:what|which)\s+(?:\w+\s+)?(?:years?|dates?|months?|day)\b|什么时候|何时|哪一?[年月天]|几[年月日号]",
-        re.IGNORECASE,
-    ),
-    AnswerKind.NAME: re.compile(rf"{_HEAD}(?:who|whom|whose|where)\b|谁|哪里|何处|何地", re.IGNORECASE),
-}
-_HAS = {
-    AnswerKind.FIGURE: re.compile(
-        r"\d|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozen|hundred|thousand|half|none)"
-        r"\b|[一二三四五六七八九十百千万亿两]",
-        re.IGNORECASE,
-    ),
-    AnswerKind.DATE: re.compile(
-        r"\b(?:1[5-9]|20)\d\d\b|\b\d{1,2}[./:-]\d{1,2}\b|"
-        r"\b(?:january|february|march|april|june|july|august|september|october|november|december)\b|\bMay\b|"
-        r"[\d一二三四五六七八九十]+[年月日]",
-        re.IGNORECASE,
-    ),
-    # A capital inside a sentence; the first word has one whatever it is. Chinese shows no names.
-    AnswerKind.NAME: re.compile(r"(?<=[\w,:;—\"“(]\s)[A-Z]\w|^[A-Z][\w.]+\s+[A-Z]|[\u4e00-\u9fff]"),
-}
-
-
-def asks_for(question: str) -> AnswerKind | None:
-    """What kind of thing is asked for; None where any words might answer."""
-    return next((kind for kind, pattern in _ASKS_FOR.items() if pattern.search(question)), None)
-
-
-def has_kind(kind: AnswerKind, text: str) -> bool:
-    return _HAS[kind].search(text) is not None

@@ -32,10 +32,16 @@ def test_by_hand() -> None:
     assert auroc(SURE, RIGHT) == (1 + 1 + 0.5 + 1) / 4  # 0.9 above both wrong ones, 0.8 ties with one
     assert brier(SURE, RIGHT) == pytest.approx((0.01 + 0.64 + 0.04 + 0.09) / 4)
     halves = bins_of_equal_mass(SURE, RIGHT, 2)
-    assert [(b.sure, b.right, b.count) for b in halves] == [(pytest.approx(0.55), 0.0, 2), (pytest.approx(0.85), 1.0, 2)]
+    assert [(b.sure, b.right, b.count) for b in halves] == [
+        (pytest.approx(0.55), 0.0, 2),
+        (pytest.approx(0.85), 1.0, 2),
+    ]
     assert calibration_error(halves) == pytest.approx((0.55 + 0.15) / 2)
     widths = bins_of_equal_width(SURE, RIGHT, 2)
-    assert [(b.sure, b.right, b.count) for b in widths] == [(0.3, 0.0, 1), (pytest.approx(2.5 / 3), pytest.approx(2 / 3), 3)]
+    assert [(b.sure, b.right, b.count) for b in widths] == [
+        (0.3, 0.0, 1),
+        (pytest.approx(2.5 / 3), pytest.approx(2 / 3), 3),
+    ]
     assert bins_of_equal_width(np.array([1.0]), np.array([1.0])) == [(1.0, 1.0, 1)]
 
 
@@ -92,7 +98,11 @@ def test_no_item_is_predicted_by_a_fit_that_saw_its_document() -> None:
     clusters = ["a"] * 6 + ["b"] * 3 + ["c"] * 2 + ["d"]
     masks = list(folds(clusters, 3))
     assert np.sum(masks, axis=0).tolist() == [1] * 12
-    assert [sorted({c for c, m in zip(clusters, mask, strict=True) if m}) for mask in masks] == [["a"], ["b"], ["c", "d"]]
+    assert [sorted({c for c, m in zip(clusters, mask, strict=True) if m}) for mask in masks] == [
+        ["a"],
+        ["b"],
+        ["c", "d"],
+    ]
     # A feature that names the document foretells its own items perfectly, and nothing of another's.
     right = np.array([1.0] * 6 + [0.0] * 6)
     features = np.array([[float(c == "a")] for c in clusters])

@@ -21,13 +21,18 @@ from eval.text_metrics import (
 )
 
 TEXTS = st.text(st.sampled_from("aeltho 15.,%$-()年净利润，。['’"), max_size=30)
-WORDS = st.lists(st.sampled_from(["net", "profit", "the", "1,234.5", "12%", "净利润", "2024"]), max_size=6).map(" ".join)
+WORDS = st.lists(st.sampled_from(["net", "profit", "the", "1,234.5", "12%", "净利润", "2024"]), max_size=6).map(
+    " ".join
+)
 SYMMETRIC = {"exact match": exact_match, "F1": token_f1, "ANLS": anls}
 ALL = [*SYMMETRIC.values(), token_recall]
 
 
 def test_tokens_are_squad_s_words_and_single_chinese_characters() -> None:
-    assert answer_tokens("The net profit, of $1,234.5 million (a record).") == "net profit of 1234.5 million record".split()
+    assert (
+        answer_tokens("The net profit, of $1,234.5 million (a record).")
+        == "net profit of 1234.5 million record".split()
+    )
     assert answer_tokens("净利润为5.2%。") == ["净", "利", "润", "为", "5.2"]
     assert answer_tokens("pre-2010 U.S. don’t") == ["pre", "2010", "us", "dont"]
     assert answer_tokens("the a an") == []

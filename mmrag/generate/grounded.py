@@ -66,9 +66,7 @@ class GroundedGenerator:
         best, share = most_agreed([" ".join(claim.text for claim in draft.claims) for draft in drafts])
         return _agreed(drafts[best], share, len(drafts))
 
-    def stream(
-        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK
-    ) -> Generator[str, None, Draft]:
+    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
         """One reply; with samples, nothing can be shown before all are there."""
         if self._samples > 1 or not evidence:
             draft = self.generate(question, evidence, risk=risk)
