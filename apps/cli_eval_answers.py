@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -141,9 +142,8 @@ def citations(
     """
     with errors(debug):
         from eval.citations import ask_citations
-        from mmrag.verify import Verifier
 
-        verifier = Verifier()
+        verifier: Any = import_module("mmrag.verify").Verifier()
         chosen = settings(
             store,
             profile,
@@ -183,8 +183,8 @@ def graded(
 ) -> None:
     """How well do our metrics of answers agree with people? Asks no model.
 
-    Rows of id, question, gold_answer, model_answer and human_label (Correct Answer, Incorrect Answer, Refusal). For each
-    metric: AUROC, and balanced accuracy and Cohen's kappa of its verdict by a threshold from other questions' answers.
+    Rows of id, question, gold_answer, model_answer and human_label (Correct Answer, Incorrect Answer, Refusal). For
+    each metric: AUROC, and balanced accuracy and Cohen's kappa, by a threshold from other questions' answers.
     """
     with errors(debug):
         from eval.graded import score_graded

@@ -112,8 +112,8 @@ Risk = Annotated[
     float | None,
     typer.Option(
         "--risk",
-        help="How often an answer that is given may be wrong, 0 to 1: with less, more questions stay unanswered. For the "
-        "extractive generator, whose confidence is calibrated.",
+        help="How often an answer that is given may be wrong, 0 to 1: with less, more questions stay unanswered. For "
+        "the extractive generator, whose confidence is calibrated.",
         show_default="0.5",
     ),
 ]

@@ -225,8 +225,8 @@ def notes(rows: Sequence[Row], risk: float) -> list[str]:
     least = least_confidence(risk)
     return [
         f"Of {len(rows)} questions {len(answerable)} are answerable. First cited regions: {said} (some do several).",
-        f"Right is an answer whose first cited region holds what was asked for; at risk {risk:g} an answer is given from "
-        f"a confidence of {least:.2f} on.",
+        f"Right is an answer whose first cited region holds what was asked for; at risk {risk:g} an answer is given "
+        f"from a confidence of {least:.2f} on.",
     ]
 
 

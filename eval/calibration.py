@@ -37,7 +37,7 @@ class Bin(NamedTuple):
 
     sure: float
     right: float
-    count: int
+    size: int
 
 
 def bins_of_equal_mass(sure: Array, right: Array, bins: int = BINS) -> list[Bin]:
@@ -55,8 +55,8 @@ def bins_of_equal_width(sure: Array, right: Array, bins: int = BINS) -> list[Bin
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """Expected: the gap between promise and outcome, by the bins' sizes."""
-    total = sum(b.count for b in bins)
-    return sum(b.count * abs(b.sure - b.right) for b in bins) / total if total else 0.0
+    total = sum(b.size for b in bins)
+    return sum(b.size * abs(b.sure - b.right) for b in bins) / total if total else 0.0
 
 
 def expected_calibration_error(sure: Array, right: Array) -> float:
@@ -81,7 +81,7 @@ def risk_coverage(sure: Array, right: Array) -> tuple[Array, Array]:
 
 
 def area_under_risk(sure: Array, right: Array) -> float:
-    """Mean risk over all coverages (AURC): lower is better, the share of wrong answers where confidence says nothing."""
+    """Mean risk over all coverages (AURC), lower is better: the share of wrong answers where confidence is blind."""
     coverage, risk = risk_coverage(sure, right)
     return float(np.sum(risk * np.diff(coverage, prepend=0.0)))
 

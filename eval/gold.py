@@ -10,8 +10,9 @@ A region on a page of the question's document holds what was asked for in one of
   (figures alone count if a half of the answer's other words are there too), or four fifths of its telling words; of a
   list, every item. Brief answers (fewer than three telling words and no figure of three digits but a year) count on a
   gold page only; yes, no and a lone digit never: such words stand everywhere.
-- `page`: no box and no evidence text is published, and no region of the gold pages holds the answer, which is computed or
-  counted: then all that is known is the page. A region on it counts if it holds half of the question's telling words.
+- `page`: no box and no evidence text is published, and no region of the gold pages holds the answer, which is
+  computed or counted: then all that is known is the page. A region on it counts if it holds half of the question's
+  words.
 
 The first three are the strict rule; what `page` adds is always told apart.
 

@@ -134,6 +134,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     figures = sum("figures" in row["values"] for row in rows if row["verdict"] != "refusal")
     return [
         f"{len(rows)} answers to {len({row['question'] for row in rows})} questions, of which people call "
-        f"{counts['right']} right, {counts['wrong']} wrong and {counts['refusal']} refusals, which count in no agreement.",
+        f"{counts['right']} right, {counts['wrong']} wrong and {counts['refusal']} refusals; these count in no "
+        "agreement.",
         f"{figures} of the others have a gold answer with figures that the question does not give away.",
     ]

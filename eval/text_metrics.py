@@ -110,8 +110,8 @@ def numeric_match(answer: str, gold: str, question: str = "", *, tolerance: floa
     """Whether the answer states every figure of the gold one; None where that has none but the question's own.
 
     The same figure: rounded or not, in any scale word or currency, at the scale that the question wants ("in USD
-    millions") or the answer states, as a percentage or as a share, and with the same sign, written as minus, in brackets
-    or in words such as "decline".
+    millions") or the answer states, as a percentage or as a share, and with the same sign, written as minus, in
+    brackets or in words such as "decline".
     """
     wanted = telling_figures(gold, question)
     if not wanted:

@@ -66,8 +66,8 @@ def signals(
     - `coverage`: the share of the question's words that its region has, or the title or caption it stands under; words
       that are rare among the passages count more.
     - `crowd`: how many passages are about as relevant as the best one, as a logarithm. Where nothing answers, all are.
-    - `named`: the share of the question's names and figures that its document is found to have. A company or a year that
-      a document does not know is no question for it.
+    - `named`: the share of the question's names and figures that its document is found to have. A company or a year
+      that a document does not know is no question for it.
     """
     best = max(passage.relevance for passage in passages)
     around = f"{quoted.evidence.region.text} {quoted.evidence.chunk.context}"

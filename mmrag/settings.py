@@ -22,8 +22,8 @@ class Settings:
     `image_encoder` is a CLIP-family checkpoint by hub name or folder, or `captions` for none. `reranker` is a
     cross-encoder by hub name or folder, `bundled` for the one that comes with the install, or `none`. `generator` is
     `extractive`, `openai` (a server at `base_url` that speaks OpenAI's protocol, asked for its `model`), or a
-    vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for. `risk` is the share of
-    wrong answers, among those given, that is accepted.
+    vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for. `risk` is the share
+    of wrong answers, among those given, that is accepted.
     """
 
     profile: str = "offline"

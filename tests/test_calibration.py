@@ -32,13 +32,13 @@ def test_by_hand() -> None:
     assert auroc(SURE, RIGHT) == (1 + 1 + 0.5 + 1) / 4  # 0.9 above both wrong ones, 0.8 ties with one
     assert brier(SURE, RIGHT) == pytest.approx((0.01 + 0.64 + 0.04 + 0.09) / 4)
     halves = bins_of_equal_mass(SURE, RIGHT, 2)
-    assert [(b.sure, b.right, b.count) for b in halves] == [
+    assert [(b.sure, b.right, b.size) for b in halves] == [
         (pytest.approx(0.55), 0.0, 2),
         (pytest.approx(0.85), 1.0, 2),
     ]
     assert calibration_error(halves) == pytest.approx((0.55 + 0.15) / 2)
     widths = bins_of_equal_width(SURE, RIGHT, 2)
-    assert [(b.sure, b.right, b.count) for b in widths] == [
+    assert [(b.sure, b.right, b.size) for b in widths] == [
         (0.3, 0.0, 1),
         (pytest.approx(2.5 / 3), pytest.approx(2 / 3), 3),
     ]
