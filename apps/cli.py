@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps import cli_eval
+from apps import cli_eval, cli_eval_answers  # noqa: F401  # the second adds its commands to those of the first
 from apps.options import (
     BaseUrl,
     Contrast,

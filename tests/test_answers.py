@@ -200,7 +200,7 @@ def test_what_is_quoted_is_supported_by_its_region(
 def graded(path: Path, *rows: tuple[str, str, str]) -> Path:
     fields = ("gold_answer", "model_answer", "human_label")
     lines = [
-        {"id": str(i), "question": f"Question {i}?", **dict(zip(fields, r, strict=True))} for i, r in enumerate(rows)
+        {"id": str(i), "question": f"Why {'x' * i}?", **dict(zip(fields, r, strict=True))} for i, r in enumerate(rows)
     ]
     path.write_text("\n".join(map(json.dumps, lines)))
     return path
