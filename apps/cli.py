@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apps import cli_eval
+from apps import cli_eval, cli_eval_answers  # noqa: F401  # the second adds its commands to those of the first
 from apps.options import (
     BaseUrl,
     Contrast,
@@ -27,6 +27,7 @@ from apps.options import (
     Model,
     Profile,
     Reranker,
+    Risk,
     Samples,
     Store,
     errors,
@@ -141,6 +142,7 @@ def ask(
     contrast: Contrast = None,
     max_visual_tokens: MaxVisualTokens = None,
     load_in_4bit: LoadIn4bit = None,
+    risk: Risk = None,
     document: Names = None,
     top_k: Pages = 8,
     html: Annotated[
@@ -173,6 +175,7 @@ def ask(
             contrast=contrast,
             max_visual_tokens=max_visual_tokens,
             load_in_4bit=load_in_4bit,
+            risk=risk,
         )
         with _open(chosen) as rag:
             _ = rag.generator  # loaded before the first question, so that what is wrong with it is said once

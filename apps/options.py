@@ -108,6 +108,15 @@ LoadIn4bit = Annotated[
         show_default="off",
     ),
 ]
+Risk = Annotated[
+    float | None,
+    typer.Option(
+        "--risk",
+        help="How often an answer that is given may be wrong, 0 to 1: with less, more questions stay unanswered. For "
+        "the extractive generator, whose confidence is calibrated.",
+        show_default="0.5",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eval.calibration import bins_of_equal_mass, risk_coverage
 from eval.compare import Comparison
+from eval.metrics import Array
 from eval.runs import Run
 from mmrag.errors import require
 
 _BLUE, _GREY = "#0072B2", "#444444"
+_COLOURS = (_BLUE, "#D55E00", "#009E73")
 _SHOWN = 24
 """Groups in one plot: with more nobody can read their names."""
 
@@ -61,3 +64,32 @@ def _intervals(panel: Any, rows: Mapping[str, tuple[float, float, float]], order
 def _plain(name: str) -> str:
     """As it is written: matplotlib would set what stands between dollar signs as a formula."""
     return "".join(c if c.isprintable() else "?" for c in name).replace("$", r"\$")[:48]
+
+
+def plot_trust(curves: Mapping[str, tuple[Array, Array]], target: Path) -> None:
+    """Risk against coverage, and what confidences promise against what came (ten bins of equal mass), as a PNG.
+
+    `curves` are confidences and whether the answer was right, by name.
+    """
+    require("matplotlib", extra="eval")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    risks, promises = figure.subplots(1, 2)
+    promises.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
+    for (name, (sure, right)), colour in zip(curves.items(), _COLOURS, strict=False):
+        coverage, risk = risk_coverage(sure, right)
+        risks.step(coverage, risk, where="post", color=colour, label=_plain(name))
+        bins = bins_of_equal_mass(sure, right)
+        promises.plot([b.sure for b in bins], [b.right for b in bins], "o-", color=colour, markersize=4, linewidth=1)
+        risks.axhline(1 - right.mean(), color=_GREY, linewidth=0.8, linestyle=":")
+    _label(risks, "share of the questions that is answered", "share of these answers that is wrong")
+    _label(promises, "confidence", "share that is right")
+    risks.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{len(right)} questions; dotted: what chance gives, and a perfect promise", fontsize=10)
+    figure.savefig(target, dpi=150)
+
+
+def _label(axes: Any, x: str, y: str) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=x, ylabel=y)
+    axes.spines[["top", "right"]].set_visible(False)

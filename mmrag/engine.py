@@ -15,6 +15,7 @@ from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import NodeWithScore
 from pydantic import ConfigDict
 
+from mmrag.abstain import RISK, check_risk
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders, load_generator, load_reranker
 from mmrag.render import ImageInput
@@ -34,9 +35,10 @@ class AnswerGenerator(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def generate(self, question: str, evidence: Sequence[Evidence]) -> Draft: ...
+    def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
+        """`risk` (0..1): how often an answer that is given may be wrong, for generators whose confidence says that."""
 
-    def stream(self, question: str, evidence: Sequence[Evidence]) -> Generator[str, None, Draft]:
+    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
         """Yields the reply as it is written, its marks as the model writes them, and returns what was made of it."""
 
 
@@ -50,8 +52,10 @@ class Rag:
         load_generator: Callable[[], AnswerGenerator],
         *,
         reranker: BaseNodePostprocessor | None = None,
+        risk: float = RISK,
     ) -> None:
         self.index = index
+        self.risk = check_risk(risk)
         self.encoders = encoders
         self.retriever = Retriever(index, encoders, reranker=reranker)
         self._load_generator = load_generator
@@ -77,21 +81,38 @@ class Rag:
         """The best region of each of the `top_k` best pages, for words, a picture (a file or PIL image) or both."""
         return self.retriever.search(query, image=image, top_k=top_k, documents=documents)
 
-    def ask(self, question: str, *, top_k: int = EVIDENCE_PAGES, documents: Sequence[str] | None = None) -> Answer:
-        """Answer from the `top_k` best pages, or abstain; UsageError for an empty question or unknown document."""
+    def ask(
+        self,
+        question: str,
+        *,
+        top_k: int = EVIDENCE_PAGES,
+        documents: Sequence[str] | None = None,
+        risk: float | None = None,
+    ) -> Answer:
+        """Answer from the `top_k` best pages, or abstain; UsageError for an empty question or unknown document.
+
+        `risk` is the share of wrong answers, among those given, that is accepted (0..1); None takes the Rag's own.
+        """
+        wish = self.risk if risk is None else check_risk(risk)
         timings: dict[str, float] = {}
         evidence = self._gather(question, top_k, documents, timings)
-        draft = _timed(timings, "generate", lambda: self.generator.generate(question, evidence))
+        draft = _timed(timings, "generate", lambda: self.generator.generate(question, evidence, risk=wish))
         return _answer(question, draft, evidence, timings)
 
     def ask_stream(
-        self, question: str, *, top_k: int = EVIDENCE_PAGES, documents: Sequence[str] | None = None
+        self,
+        question: str,
+        *,
+        top_k: int = EVIDENCE_PAGES,
+        documents: Sequence[str] | None = None,
+        risk: float | None = None,
     ) -> Iterator[str | Answer]:
         """As `ask`: the reply piece by piece as the model writes it, then the Answer that `ask` gives."""
+        wish = self.risk if risk is None else check_risk(risk)
         timings: dict[str, float] = {}
         evidence = self._gather(question, top_k, documents, timings)
         started = perf_counter()
-        draft = yield from self.generator.stream(question, evidence)
+        draft = yield from self.generator.stream(question, evidence, risk=wish)
         timings["generate"] = perf_counter() - started
         yield _answer(question, draft, evidence, timings)
 
@@ -173,7 +194,7 @@ def open_rag(
     except BaseException:
         index.close()
         raise
-    return Rag(index, encoders, lambda: load_generator(settings, llm), reranker=reranker)
+    return Rag(index, encoders, lambda: load_generator(settings, llm), reranker=reranker, risk=settings.risk)
 
 
 def _answer(question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
@@ -185,6 +206,7 @@ def _answer(question: str, draft: Draft, evidence: Sequence[Evidence], timings: 
         evidence=tuple(evidence),
         notes=draft.notes,
         timings=timings,
+        signals=draft.signals,
     )
 
 

@@ -78,7 +78,7 @@ class Retriever(BaseRetriever):
         self._weights = weights
         self._top_k = top_k
         self._documents = documents
-        self._reranker = reranker
+        self.reranker = reranker
 
     def search(
         self,
@@ -114,8 +114,8 @@ class Retriever(BaseRetriever):
         legs = self._find(asked, None)
         if scope is not None:
             legs = {name: replace(leg, whole=legs[name]) for name, leg in self._find(asked, scope).items()}
-        if self._reranker and self._weights.rerank and asked.words and reads(self._reranker, asked.words):
-            legs["rerank"] = self._rerank(self._reranker, asked.words, fuse(legs, asdict(self._weights))[:RERANKED])
+        if self.reranker and self._weights.rerank and asked.words and reads(self.reranker, asked.words):
+            legs["rerank"] = self._rerank(self.reranker, asked.words, fuse(legs, asdict(self._weights))[:RERANKED])
         return legs
 
     def _read(self, query: str, image: ImageInput | None) -> _Asked:

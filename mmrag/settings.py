@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mmrag.abstain import RISK
 from mmrag.errors import UsageError
 
 DEFAULT_STORE = Path("mmrag-store")
@@ -21,7 +22,8 @@ class Settings:
     `image_encoder` is a CLIP-family checkpoint by hub name or folder, or `captions` for none. `reranker` is a
     cross-encoder by hub name or folder, `bundled` for the one that comes with the install, or `none`. `generator` is
     `extractive`, `openai` (a server at `base_url` that speaks OpenAI's protocol, asked for its `model`), or a
-    vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for.
+    vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for. `risk` is the share
+    of wrong answers, among those given, that is accepted.
     """
 
     profile: str = "offline"
@@ -37,6 +39,7 @@ class Settings:
     max_visual_tokens: int | None = None
     load_in_4bit: bool = False
     device: str | None = None
+    risk: float = RISK
 
 
 PROFILES: dict[str, Settings] = {

@@ -354,6 +354,8 @@ class Draft:
     confidence: float
     notes: tuple[str, ...] = ()
     """What a reader should know of it: why it abstains, citations that lead nowhere, a reply that was cut off."""
+    signals: dict[str, float] = field(default_factory=dict)
+    """What the confidence was made from, by name; empty where it is not calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +372,8 @@ class Answer:
     """Why it abstains, citations that lead nowhere, a reply that was cut off: one sentence each."""
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
+    signals: dict[str, float] = field(default_factory=dict)
+    """What the confidence was made from, by name; empty where it is not calibrated."""
 
     @property
     def text(self) -> str:

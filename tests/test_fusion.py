@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmrag.retrieve import Leg, PageHit, PageKey, fuse, leg_of_chunks, standardise
-from mmrag.verify import confidence
 
 NAMES = ["page_words", "chunk_words", "dense", "visual"]
 EVEN = dict.fromkeys(NAMES, 1.0)
@@ -188,28 +187,3 @@ def test_no_legs_or_empty_ones_find_nothing() -> None:
 def test_the_visual_leg_can_stand_alone() -> None:
     (hit,) = fuse({"visual": leg({A: 0.3})}, EVEN)
     assert (hit.key, hit.score, hit.agreement) == (A, 1.0, 0.0)
-
-
-# -- confidence ------------------------------------------------------------------------------------------------------
-
-RELEVANCE, AGREEMENT = st.floats(-15, 15), st.floats(0, 1)
-
-
-@RELAXED
-@given(RELEVANCE, AGREEMENT)
-def test_confidence_is_a_probability(relevance: float, agreement: float) -> None:
-    assert 0 < confidence(relevance, agreement) < 1
-
-
-@RELAXED
-@given(RELEVANCE, AGREEMENT, st.floats(0.01, 10))
-def test_confidence_rises_with_relevance(relevance: float, agreement: float, more: float) -> None:
-    assert confidence(relevance + more, agreement) > confidence(relevance, agreement)
-
-
-@RELAXED
-@given(RELEVANCE, AGREEMENT, AGREEMENT)
-def test_confidence_rises_with_agreement(relevance: float, one: float, other: float) -> None:
-    low, high = sorted((one, other))
-    assert confidence(relevance, low) <= confidence(relevance, high)
-    assert confidence(relevance, 0.0) < confidence(relevance, 1.0)

@@ -9,10 +9,10 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from mmrag.abstain import RISK, Passage, confidence, coverage, least_confidence, rarity, signals
 from mmrag.tables import named_row
-from mmrag.text import is_mostly_cjk, query_tokens, tokens
+from mmrag.text import is_mostly_cjk
 from mmrag.types import Claim, Draft, Evidence, RegionKind, TextSpan
-from mmrag.verify import ABSTAIN_BELOW, confidence
 
 MAX_CANDIDATES = 96
 """Sentences that the cross-encoder reads for one question; the rest fall out by word overlap."""
@@ -37,6 +37,10 @@ class Quote(NamedTuple):
         """Relevance and the page's fused score, which say different things, weigh the same (eval/LOG.md)."""
         return self.relevance + self.evidence.score
 
+    @property
+    def passage(self) -> Passage:
+        return Passage(self.evidence, self.text, self.relevance)
+
 
 class PairScorer(Protocol):
     """A cross-encoder: log-odds that each passage answers the question."""
@@ -52,23 +56,31 @@ class ExtractiveGenerator:
     def __init__(self, scorer: PairScorer) -> None:
         self._scorer = scorer
 
-    def generate(self, question: str, evidence: Sequence[Evidence]) -> Draft:
-        quotes = self.quote(question, evidence)
+    def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
+        ranked = self._rank(question, evidence)
+        if not ranked:
+            return Draft((), True, 0.0)
+        passages, quotes = [quote.passage for quote in ranked], _best(ranked)
+        found = [signals(question, quote.passage, passages, evidence) for quote in quotes]
         claims = tuple(
-            Claim(q.text, (q.evidence.cite(q.span),), confidence(q.relevance, q.evidence.agreement)) for q in quotes
+            Claim(quote.text, (quote.evidence.cite(quote.span),), confidence(of))
+            for quote, of in zip(quotes, found, strict=True)
         )
-        sure = max((claim.confidence for claim in claims), default=0.0)
-        if sure < ABSTAIN_BELOW:
-            return Draft((), True, sure)
-        return Draft(claims, False, sure)
+        sure = claims[0].confidence  # what it is calibrated for: further quotes add to the best one
+        is_given = sure >= least_confidence(risk)
+        return Draft(claims if is_given else (), not is_given, sure, signals=found[0])
 
-    def stream(self, question: str, evidence: Sequence[Evidence]) -> Generator[str, None, Draft]:
-        draft = self.generate(question, evidence)
+    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
+        draft = self.generate(question, evidence, risk=risk)
         yield " ".join(claim.text for claim in draft.claims)
         return draft
 
     def quote(self, question: str, evidence: Sequence[Evidence]) -> list[Quote]:
         """At most `MAX_QUOTES`, best first; empty when the evidence has no words."""
+        return _best(self._rank(question, evidence))
+
+    def _rank(self, question: str, evidence: Sequence[Evidence]) -> list[Quote]:
+        """All that were read, best first."""
         found = list({(q.evidence.region.id, q.span): q for item in evidence for q in _candidates(item)}.values())
         overlaps = _weighted_overlaps(question, [quote.text for quote in found])
         order = sorted(range(len(found)), key=lambda i: -overlaps[i])[:MAX_CANDIDATES]
@@ -77,8 +89,11 @@ class ExtractiveGenerator:
         else:
             relevances = self._scorer.score(question, [_in_context(found[i]) for i in order])
         scored = [found[i]._replace(relevance=value) for i, value in zip(order, relevances, strict=True)]
-        best = sorted(scored, key=lambda quote: -quote.rank)[:MAX_QUOTES]
-        return [quote for quote in best if quote.rank >= best[0].rank - KEEP_WITHIN]
+        return sorted(scored, key=lambda quote: -quote.rank)
+
+
+def _best(ranked: Sequence[Quote]) -> list[Quote]:
+    return [quote for quote in ranked[:MAX_QUOTES] if quote.rank >= ranked[0].rank - KEEP_WITHIN]
 
 
 def _candidates(item: Evidence) -> Iterator[Quote]:
@@ -99,11 +114,8 @@ def _in_context(quote: Quote) -> str:
 
 def _weighted_overlaps(question: str, texts: Sequence[str]) -> list[float]:
     """For each text the share (0..1) of the question's tokens that it holds, rare ones counting more."""
-    wanted = query_tokens(question)
-    held = [set(tokens(text)).intersection(wanted) for text in texts]
-    weight = {token: math.log(1 + len(texts) / (1 + sum(token in h for h in held))) for token in wanted}
-    total = sum(weight.values()) or 1.0
-    return [sum(weight[token] for token in h) / total for h in held]
+    weights = rarity(question, texts)
+    return [coverage(text, weights) for text in texts]
 
 
 def _log_odds(share: float) -> float:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import LLM
 
+from mmrag.abstain import RISK, page_confidence
 from mmrag.errors import GenerationError, MmragError, UsageError, brief
 from mmrag.generate.consistency import most_agreed
 from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
@@ -19,7 +20,6 @@ from mmrag.generate.reading import Sentence, read_reply, says_no_answer
 from mmrag.tables import named_row
 from mmrag.text import query_tokens, tokens
 from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Region, RegionKind, TextSpan
-from mmrag.verify import confidence
 
 VISUAL_TOKENS = 5_000
 SAMPLING_TEMPERATURE = 0.7
@@ -53,7 +53,8 @@ class GroundedGenerator:
     def identity(self) -> str:
         return str(getattr(self.llm, "identity", None) or self.llm.metadata.model_name)
 
-    def generate(self, question: str, evidence: Sequence[Evidence]) -> Draft:
+    def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
+        """`risk` is not used: how sure a model is has not been calibrated, and the model itself may say nothing."""
         if not evidence:
             return _NOTHING_FOUND
         pages = self._mark(evidence)
@@ -65,10 +66,10 @@ class GroundedGenerator:
         best, share = most_agreed([" ".join(claim.text for claim in draft.claims) for draft in drafts])
         return _agreed(drafts[best], share, len(drafts))
 
-    def stream(self, question: str, evidence: Sequence[Evidence]) -> Generator[str, None, Draft]:
+    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
         """One reply; with samples, nothing can be shown before all are there."""
         if self._samples > 1 or not evidence:
-            draft = self.generate(question, evidence)
+            draft = self.generate(question, evidence, risk=risk)
             yield " ".join(claim.text for claim in draft.claims)
             return draft
         pages = self._mark(evidence)
@@ -180,7 +181,7 @@ def _on_page(box: tuple[float, float, float, float], page: MarkedPage, dialect: 
 
 def _claim(text: str, items: Sequence[Evidence]) -> Claim:
     # Without a cross-encoder's word on it, what retrieval says of the page is all that is known.
-    sure = max((confidence(0.0, item.agreement) for item in items), default=0.0)
+    sure = max((page_confidence(item.agreement) for item in items), default=0.0)
     return Claim(text, tuple(_citation(text, item) for item in items), sure)
 
 
