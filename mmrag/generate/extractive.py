@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from mmrag.tables import named_row
 from mmrag.text import is_mostly_cjk, query_tokens, tokens
-from mmrag.types import Claim, Draft, Evidence, RegionKind, TextSpan
+from mmrag.types import Claim, Draft, Evidence, RegionKind, Support, TextSpan, Verdict
 from mmrag.verify import ABSTAIN_BELOW, confidence
 
 MAX_CANDIDATES = 96
@@ -19,6 +19,7 @@ MAX_CANDIDATES = 96
 MAX_QUOTES = 3
 KEEP_WITHIN = 1.0
 """A further sentence is quoted when its log-odds come this close to the best one's."""
+_QUOTED = Verdict(Support.SUPPORTED, 1.0, "Quoted from the page.")
 # The cross-encoder's log-odds reach from -11 to 9: word overlap is spread as wide, so that KEEP_WITHIN means the same.
 _OVERLAP_SPREAD = 2.5
 
@@ -55,7 +56,8 @@ class ExtractiveGenerator:
     def generate(self, question: str, evidence: Sequence[Evidence]) -> Draft:
         quotes = self.quote(question, evidence)
         claims = tuple(
-            Claim(q.text, (q.evidence.cite(q.span),), confidence(q.relevance, q.evidence.agreement)) for q in quotes
+            Claim(q.text, (q.evidence.cite(q.span),), confidence(q.relevance, q.evidence.agreement), _QUOTED)
+            for q in quotes
         )
         sure = max((claim.confidence for claim in claims), default=0.0)
         if sure < ABSTAIN_BELOW:
