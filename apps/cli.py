@@ -17,6 +17,7 @@ import typer
 from apps import cli_eval
 from apps.options import (
     BaseUrl,
+    Check,
     Contrast,
     Debug,
     Generator,
@@ -25,10 +26,12 @@ from apps.options import (
     LoadIn4bit,
     MaxVisualTokens,
     Model,
+    Nli,
     Profile,
     Reranker,
     Samples,
     Store,
+    Unsupported,
     errors,
     settings,
 )
@@ -140,6 +143,9 @@ def ask(
     contrast: Contrast = None,
     max_visual_tokens: MaxVisualTokens = None,
     load_in_4bit: LoadIn4bit = None,
+    check: Check = None,
+    nli: Nli = None,
+    unsupported: Unsupported = None,
     document: Names = None,
     top_k: Pages = 8,
     html: Annotated[
@@ -173,6 +179,9 @@ def ask(
             contrast=contrast,
             max_visual_tokens=max_visual_tokens,
             load_in_4bit=load_in_4bit,
+            check=check,
+            nli=nli,
+            unsupported=unsupported,
         )
         with _open(chosen) as rag:
             _ = rag.generator  # loaded before the first question, so that what is wrong with it is said once

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.metrics import Score, auroc
+from eval.runs import OnProgress, Row, Run, Scores, collect, made_by, run_path
 from mmrag.claims import Entail, aligned, examine, logistic, nearness
 from mmrag.errors import UsageError
 from mmrag.text import is_mostly_cjk, query_tokens, sentence_spans, tokens
@@ -58,6 +59,73 @@ def _labelled(row: Mapping[str, Any]) -> LabelledClaim:
     )
 
 
+# -- the run ---------------------------------------------------------------------------------------------------------
+
+
+def run_groundedness(
+    data: Sequence[Path],
+    folder: Path,
+    *,
+    nli: str | None = None,
+    seed: int = 0,
+    fresh: bool = False,
+    on_progress: OnProgress = lambda done, total: None,
+) -> tuple[Run, Path]:
+    """Every claim of `data` by the verifier and by two baselines; one row each."""
+    from mmrag.encoders import BundledAligner, BundledTextEncoder
+    from mmrag.rerank import HubEntailment
+
+    items = {item.id: item for path in data for item in load_claims(path)}
+    entail = HubEntailment(nli) if nli else None
+    encoder, aligner = BundledTextEncoder(), BundledAligner()
+    scorers = {
+        "verifier": verifier_score(aligner.align, entail),
+        "word overlap": word_overlap,
+        "encoder cosine": encoder_cosine(encoder),
+    }
+    settings = {"aligner": aligner.identity, "encoder": encoder.identity, "nli": entail.identity if entail else None}
+    made = made_by(data=data, seed=seed, **settings)
+    path = run_path(folder, "groundedness", made)
+
+    def row(item: LabelledClaim) -> Row:
+        scores = {name: score(item) for name, score in scorers.items() if _reads(name, item)}
+        return {"values": scores, "dataset": item.dataset, "supported": item.is_supported, "claim": item.claim}
+
+    rows = collect(path, items, row, fresh=fresh, on_progress=on_progress)
+    english = [item for item in items.values() if not is_mostly_cjk(item.claim)]
+    values = {row["id"]: row["values"] for row in rows}
+    reports = {
+        name: evaluate(english, {item.id: values[item.id][name] for item in english}, seed=seed) for name in scorers
+    }
+    return Run("groundedness", made, _table(reports, items.values()), tuple(rows), tuple(_notes(reports))), path
+
+
+def _reads(name: str, item: LabelledClaim) -> bool:
+    return name != "encoder cosine" or not is_mostly_cjk(item.claim)
+
+
+def _table(reports: Mapping[str, GroundednessReport], items: Iterable[LabelledClaim]) -> Scores:
+    table: Scores = {}
+    for name, report in reports.items():
+        table[f"{name}: mean of the sets"] = {"balanced_accuracy": report.mean}
+        for of, score in report.sets.items():
+            measures = {"balanced_accuracy": score.balanced_accuracy, "f1": score.f1, "auroc": score.auroc}
+            table[f"{name}: {of}"] = {key: Score(value, value, value, score.claims) for key, value in measures.items()}
+    if words := judge_keywords(items):
+        said, labels = np.array(words).T
+        right = balanced_accuracy(said, labels)
+        table["Chinese words"] = {"balanced_accuracy": Score(right, right, right, len(words))}
+    return table
+
+
+def _notes(reports: Mapping[str, GroundednessReport]) -> list[str]:
+    missed = ", ".join(f"{kind} {n} of {of}" for kind, (n, of) in reports["verifier"].missed.items())
+    return [
+        f"Threshold of the verifier's probability on all rows: {reports['verifier'].threshold:.3f}.",
+        *([f"Wrong claims that pass, by kind of error: {missed}."] if missed else []),
+    ]
+
+
 # -- scores ----------------------------------------------------------------------------------------------------------
 
 
@@ -99,7 +167,7 @@ class SetScore(NamedTuple):
     f1: float
     """Of what is not supported."""
     auroc: float
-    count: int
+    claims: int
 
 
 @dataclass(frozen=True, slots=True)

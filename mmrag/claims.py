@@ -70,9 +70,10 @@ def check(claim: str, passages: Sequence[str], align: Align, *, entail: Entail |
     if entail:
         probability = max(entail(passage, claim) for passage in passages) * (0.5 if findings.penalty else 1.0)
     against = _said_instead(claim, findings, passages)
-    if against and probability < SUPPORTED_FROM:
+    if against and (findings.figures or probability < SUPPORTED_FROM):
         return Verdict(Support.CONTRADICTED, probability, against)
-    if probability >= SUPPORTED_FROM and not findings.names:
+    lacks = findings.figures or findings.names or findings.quotes
+    if probability >= SUPPORTED_FROM and not lacks:
         return Verdict(Support.SUPPORTED, probability, "Its words and figures are there.")
     support = Support.PARTLY if probability >= PARTLY_FROM else Support.UNSUPPORTED
     return Verdict(support, probability, _reason(findings, words))
@@ -191,7 +192,8 @@ def aligned(claim: str, passages: Sequence[str], align: Align) -> list[tuple[str
     if is_mostly_cjk(claim):
         held = set(tokens("\n".join(passages)))
         return [(token, 1.0 if token in held else 0.6) for token in query_tokens(claim)]
-    return [(word, near) for word, near in align(claim, passages) if re.search(r"\w", word)]
+    # Figures are looked at by rule, and a model of words cuts them to pieces that it cannot tell apart.
+    return [(word, near) for word, near in align(claim, passages) if re.search(r"[^\W\d]", word)]
 
 
 def nearness(words: Sequence[tuple[str, float]]) -> float:

@@ -15,8 +15,9 @@ from llama_index.core.query_engine import CustomQueryEngine
 from llama_index.core.schema import NodeWithScore
 from pydantic import ConfigDict
 
+from mmrag.claims import Check, check_draft
 from mmrag.index import Index
-from mmrag.models import Encoders, load_encoders, load_generator, load_reranker
+from mmrag.models import Encoders, load_check, load_encoders, load_generator, load_reranker
 from mmrag.render import ImageInput
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
@@ -49,12 +50,16 @@ class Rag:
         encoders: Encoders,
         load_generator: Callable[[], AnswerGenerator],
         *,
+        check: Check | None = None,
+        drop_unsupported: bool = False,
         reranker: BaseNodePostprocessor | None = None,
     ) -> None:
         self.index = index
         self.encoders = encoders
         self.retriever = Retriever(index, encoders, reranker=reranker)
         self._load_generator = load_generator
+        self._check = check
+        self._drop_unsupported = drop_unsupported
         self._generator: AnswerGenerator | None = None
         self._loading = Lock()
 
@@ -82,7 +87,7 @@ class Rag:
         timings: dict[str, float] = {}
         evidence = self._gather(question, top_k, documents, timings)
         draft = _timed(timings, "generate", lambda: self.generator.generate(question, evidence))
-        return _answer(question, draft, evidence, timings)
+        return self._answer(question, draft, evidence, timings)
 
     def ask_stream(
         self, question: str, *, top_k: int = EVIDENCE_PAGES, documents: Sequence[str] | None = None
@@ -93,7 +98,22 @@ class Rag:
         started = perf_counter()
         draft = yield from self.generator.stream(question, evidence)
         timings["generate"] = perf_counter() - started
-        yield _answer(question, draft, evidence, timings)
+        yield self._answer(question, draft, evidence, timings)
+
+    def _answer(self, question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
+        """The draft with its claims checked."""
+        if check := self._check:
+            drop = self._drop_unsupported
+            draft = _timed(timings, "check", lambda: check_draft(draft, evidence, check, drop=drop))
+        return Answer(
+            question=question,
+            claims=draft.claims,
+            abstained=draft.abstained,
+            confidence=draft.confidence,
+            evidence=tuple(evidence),
+            notes=draft.notes,
+            timings=timings,
+        )
 
     def _gather(
         self, question: str, top_k: int, documents: Sequence[str] | None, timings: dict[str, float]
@@ -170,21 +190,17 @@ def open_rag(
         encoders = load_encoders(settings)
         index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
         reranker = reranker or load_reranker(settings)
+        check = load_check(settings)
     except BaseException:
         index.close()
         raise
-    return Rag(index, encoders, lambda: load_generator(settings, llm), reranker=reranker)
-
-
-def _answer(question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
-    return Answer(
-        question=question,
-        claims=draft.claims,
-        abstained=draft.abstained,
-        confidence=draft.confidence,
-        evidence=tuple(evidence),
-        notes=draft.notes,
-        timings=timings,
+    return Rag(
+        index,
+        encoders,
+        lambda: load_generator(settings, llm),
+        check=check,
+        drop_unsupported=settings.unsupported == "drop",
+        reranker=reranker,
     )
 
 
