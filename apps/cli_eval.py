@@ -311,6 +311,29 @@ def compare(
 # -- shared by the measurements --------------------------------------------------------------------------------------
 
 
+@app.command()
+def groundedness(
+    data: Annotated[list[Path], typer.Option(help="Labelled claims, JSON lines; repeatable.")],
+    nli: Annotated[str | None, typer.Option(help="An NLI model that decides, by hub name or folder.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    fresh: Fresh = False,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Does the source say what the claim says? The verifier against people's labels, beside two baselines.
+
+    Rows have id, dataset, claim, label (supported or anything else) and source. One threshold for all data sets is
+    chosen by cross-validation; balanced accuracy, F1 and AUROC by data set.
+    """
+    with errors(debug):
+        from eval.groundedness import run_groundedness
+
+        with show_count("checking", enabled=not as_json) as on_progress:
+            run, path = run_groundedness(data, output, nli=nli, seed=seed, fresh=fresh, on_progress=on_progress)
+        finish(run, path, as_json)
+
+
 def finish(run: Run, path: Path, as_json: bool) -> None:
     """Write the run and its plot, and print it."""
     from eval.plots import plot_run

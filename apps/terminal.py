@@ -73,7 +73,10 @@ def print_answer(answer: Answer) -> None:
             number = next(numbered)
             marks += f" [{number}]"
             sources.append(f"  [{number}] {clean(citation.document)}, page {citation.page}  ({citation.region})")
-        out.print(Text(f"  {clean(claim.text)}").append(marks or " [no source]", style="cyan" if marks else "yellow"))
+        line = Text(f"  {clean(claim.text)}").append(marks or " [no source]", style="cyan" if marks else "yellow")
+        if claim.verdict and claim.verdict.support != "supported":
+            line.append(f"  {claim.verdict.support}: {clean(claim.verdict.reason)}", style="yellow")
+        out.print(line)
     for source in sources:
         out.print(Text(source, style="dim"))
     _print_notes(answer)

@@ -17,14 +17,11 @@ from mmrag.errors import GenerationError, MmragError, UsageError, brief
 from mmrag.generate.consistency import most_agreed
 from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
 from mmrag.generate.reading import Sentence, read_reply, says_no_answer
-from mmrag.tables import named_row
-from mmrag.text import query_tokens, tokens
-from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Region, RegionKind, TextSpan
+from mmrag.types import BBox, Claim, Draft, Evidence
+from mmrag.verify import best_span
 
 VISUAL_TOKENS = 5_000
 SAMPLING_TEMPERATURE = 0.7
-_QUOTED = 0.4
-"""Share of a claim's words that a sentence of the region must hold to be quoted for it."""
 
 BoxDialect = Literal["thousandths", "pixels"]
 """How a model writes boxes: thousandths of the image (Qwen2-VL, Qwen3-VL), or its pixels (Qwen2.5-VL)."""
@@ -182,25 +179,7 @@ def _on_page(box: tuple[float, float, float, float], page: MarkedPage, dialect: 
 def _claim(text: str, items: Sequence[Evidence]) -> Claim:
     # Without a cross-encoder's word on it, what retrieval says of the page is all that is known.
     sure = max((page_confidence(item.agreement) for item in items), default=0.0)
-    return Claim(text, tuple(_citation(text, item) for item in items), sure)
-
-
-def _citation(text: str, item: Evidence) -> Citation:
-    """The region, with its sentence or row that says most of what the claim says."""
-    region = item.region
-    held = {span: _held(text, _read_alone(region, span)) for span in region.sentences[region.header_rows :]}
-    best = max(held, key=lambda span: held[span], default=None)
-    return item.cite(best if best and held[best] >= _QUOTED else None)
-
-
-def _read_alone(region: Region, span: TextSpan) -> str:
-    return named_row(region, span) if region.kind is RegionKind.TABLE else region.text[span.start : span.end]
-
-
-def _held(claim: str, text: str) -> float:
-    """The share (0..1) of a claim's words that a text holds; a figure counts as much as three other words."""
-    weights = {token: 3 if token[0].isdigit() else 1 for token in query_tokens(claim)}
-    return sum(weights[token] for token in weights.keys() & set(tokens(text))) / max(1, sum(weights.values()))
+    return Claim(text, tuple(item.cite(best_span(text, item)) for item in items), sure)
 
 
 def _agreed(draft: Draft, share: float, samples: int) -> Draft:
