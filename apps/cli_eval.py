@@ -39,7 +39,7 @@ from apps.terminal import (
     show_progress,
 )
 from mmrag import __version__
-from mmrag.errors import UsageError
+from mmrag.errors import GenerationError, UsageError
 
 if TYPE_CHECKING:
     from eval.runs import Run
@@ -335,7 +335,10 @@ def _ask(
     as_json: bool,
 ) -> tuple[Run, Path]:
     with show_count("asking", enabled=not as_json) as on_progress:
-        return ask(load, data, output, workers=workers, fresh=fresh, on_progress=on_progress)
+        try:
+            return ask(load, data, output, workers=workers, fresh=fresh, on_progress=on_progress)
+        except GenerationError as error:
+            raise GenerationError(f"{error} Run the command again: it goes on with what is left.") from error
 
 
 def _by(name: str | None) -> Any:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.asking import Odds, about_image, yes_or_no_odds
-from eval.yes_no import read_yes_no
 from mmrag import testing
+from mmrag.asking import Odds, about_image, yes_or_no_odds
+from mmrag.yes_no import read_yes_no
 
 DOG = "Is there a dog in the image?"
 SAYS_YES = """\

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import LLM
 
-from mmrag.errors import GenerationError, MmragError, UsageError, brief
+from mmrag.asking import answered
+from mmrag.errors import GenerationError, UsageError
 from mmrag.generate.consistency import most_agreed
 from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
 from mmrag.generate.reading import Sentence, read_reply, says_no_answer
@@ -59,8 +60,8 @@ class GroundedGenerator:
         pages = self._mark(evidence)
         prompt = messages(question, pages)
         if self._samples == 1:
-            return self._draft(_asked(lambda: self.llm.chat(prompt)), pages)
-        responses = _asked(lambda: self._sampled(prompt))
+            return self._draft(answered(lambda: self.llm.chat(prompt)), pages)
+        responses = answered(lambda: self._sampled(prompt))
         drafts = [self._draft(response, pages) for response in responses]
         best, share = most_agreed([" ".join(claim.text for claim in draft.claims) for draft in drafts])
         return _agreed(drafts[best], share, len(drafts))
@@ -124,21 +125,9 @@ _CUT_OFF = {
 }
 
 
-def _asked(call: Any) -> Any:
-    """What the LLM gives; whatever it raises, as an error that says what to do."""
-    try:
-        return call()
-    except MmragError:
-        raise
-    except Exception as error:  # every LLM class of LlamaIndex has its own
-        raise GenerationError(
-            f"The model gave no answer ({brief(error)}): check its settings or its server."
-        ) from error
-
-
 def _asked_in_pieces(llm: LLM, prompt: list[ChatMessage]) -> Iterator[ChatResponse]:
-    pieces = _asked(lambda: llm.stream_chat(prompt))
-    while (piece := _asked(lambda: next(pieces, None))) is not None:
+    pieces = answered(lambda: llm.stream_chat(prompt))
+    while (piece := answered(lambda: next(pieces, None))) is not None:
         yield piece
 
 
