@@ -20,6 +20,8 @@ QUESTION = "Question: {question}"
 YES_OR_NO = "{question} Please answer yes or no."
 """As published protocols ask about an image."""
 
+LOOK_AGAIN = "Does this picture show that: «{claim}»? Reply only yes or no."
+
 DESCRIBE_PICTURE = """\
 Describe this picture from a document in two or three plain sentences: what kind of picture it is (photo, bar chart, \
 diagram, map …), what it shows, and the text in it that matters. Of a chart, name the axes with their units and the \

@@ -334,6 +334,25 @@ class Citation:
         return draw_regions(render_page(self.source, self.page, dpi=dpi), [(self.bbox, self.lines)])
 
 
+class Support(StrEnum):
+    SUPPORTED = "supported"
+    PARTLY = "partly"
+    UNSUPPORTED = "unsupported"
+    CONTRADICTED = "contradicted"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the cited place says what a claim says."""
+
+    support: Support
+    probability: float
+    """0..1 that it does."""
+    reason: str
+    """One sentence, for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One sentence of an answer and what backs it."""

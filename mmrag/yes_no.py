@@ -83,8 +83,12 @@ _CLAUSE = re.compile(
 )
 
 
-def read_yes_no(answer: str, question: str = "") -> YesNo | None:
-    """`question` is needed for answers that say neither yes nor no, but state something of what was asked."""
+def read_yes_no(answer: str, question: str | None = "") -> YesNo | None:
+    """`question` is needed for answers that say neither yes nor no, but state something of what was asked.
+
+    None: such answers are not read. Of a question that denies something, "it did not fall", they would be misread.
+    """
+    states, question = question is not None, question or ""
     question = unicodedata.normalize("NFKC", question)
     text = _REASONING.sub(" ", unicodedata.normalize("NFKC", answer)).translate(_QUOTES)
     if (said := _in_json(text, question)) is not None:
@@ -102,7 +106,8 @@ def read_yes_no(answer: str, question: str = "") -> YesNo | None:
         return first
     if opened:
         return opened[0] if len(set(opened)) == 1 else None
-    return next((verdict for sentence in sentences if (verdict := _stated(sentence, question))), None)
+    stated = (_stated(sentence, question) for sentence in sentences if states)
+    return next((verdict for verdict in stated if verdict), None)
 
 
 _QUOTES = {0x2019: "'", 0x2018: "'", 0x201C: '"', 0x201D: '"', 0x200B: None, 0xFEFF: None, 0x3002: "。", 0x300C: '"'}

@@ -194,6 +194,12 @@ def test_a_statement_answers_only_what_was_asked() -> None:
     assert read_yes_no("图中有一只狗。", "图中有狗吗？") == "yes"
 
 
+def test_without_a_question_to_take_up_statements_are_not_read() -> None:
+    assert read_yes_no("The price did not fall.", None) is None
+    assert read_yes_no("There is a dog.", None) is None
+    assert read_yes_no("No, it did not fall.", None) == "no"
+
+
 WRAPPINGS = st.sampled_from(
     """{};**{}**;*{}*.;`{}`;- {};# {};"{}";“{}”;({});{}.;{}!;1) {};Answer: {};Final answer: {}.;the answer is {};
     ```\n{}\n```;<think>hm</think>{};So, {}.;Well, {};> {};• {};[{}];_{}_;~{}~""".split(";")

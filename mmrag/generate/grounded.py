@@ -15,11 +15,12 @@ from llama_index.core.llms import LLM
 from mmrag.asking import answered
 from mmrag.errors import GenerationError, UsageError
 from mmrag.generate.consistency import most_agreed
+from mmrag.generate.look import judge, look
 from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
 from mmrag.generate.reading import Sentence, read_reply, says_no_answer
 from mmrag.tables import named_row
 from mmrag.text import query_tokens, tokens
-from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Region, RegionKind, TextSpan
+from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Region, RegionKind, TextSpan, Verdict
 from mmrag.verify import confidence
 
 VISUAL_TOKENS = 5_000
@@ -80,6 +81,10 @@ class GroundedGenerator:
         if last is None:
             raise GenerationError(f"{self.identity} replied nothing at all: ask again, or choose another model.")
         return self._draft(last, pages)
+
+    def look(self, claim: str, citation: Citation) -> Verdict:
+        """Whether the model sees what a claim says in the place that it cites, and not without that place."""
+        return judge(look(self.llm, claim, citation))
 
     def _mark(self, evidence: Sequence[Evidence]) -> list[MarkedPage]:
         return mark_pages(evidence, pages=self._pages, visual_tokens=self._visual_tokens, unit=self._unit)
