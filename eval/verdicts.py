@@ -49,8 +49,16 @@ def judged(question: Question, answer: str | None, published: Published | None =
     return _row(question, read_yes_no(answer, question.text), {"answer": answer, **as_published})
 
 
-def asked(llm: Any, question: Question, image: bytes | None, by: By, published: Published | None = None) -> Row:
-    messages = about_image(prompts.YES_OR_NO.format(question=question.text), image)
+def asked(
+    llm: Any,
+    question: Question,
+    image: bytes | None,
+    by: By,
+    published: Published | None = None,
+    *,
+    prompt: str = prompts.YES_OR_NO,
+) -> Row:
+    messages = about_image(prompt.format(question=question.text), image)
     if by == "text":
         return judged(question, reply(llm, messages), published)
     odds = yes_or_no_odds(llm, messages)

@@ -14,7 +14,7 @@ from mmrag import prompts
 from mmrag.asking import about_image, answered, reply, yes_or_no_odds
 from mmrag.generate.budget import blank
 from mmrag.generate.marks import one_line, png
-from mmrag.render import render_page
+from mmrag.render import render_page, shrunk
 from mmrag.types import WHOLE_PAGE, BBox, Citation, Support, Verdict
 from mmrag.yes_no import read_yes_no
 
@@ -77,12 +77,12 @@ def _quotable(claim: str) -> str:
 
 def region_image(citation: Citation) -> Image.Image:
     """The cited region alone, with a margin of its paper."""
-    return _bounded(render_page(citation.source, citation.page, dpi=_DPI, clip=_widened(citation.bbox)))
+    return shrunk(render_page(citation.source, citation.page, dpi=_DPI, clip=_widened(citation.bbox)), _MOST_PIXELS)
 
 
 def page_without(citation: Citation) -> Image.Image:
     """The whole page, the cited region with its margin painted over in its mean colour."""
-    page = _bounded(render_page(citation.source, citation.page, dpi=_DPI))
+    page = shrunk(render_page(citation.source, citation.page, dpi=_DPI), _MOST_PIXELS)
     x0, y0, x1, y1 = _widened(citation.bbox).to_pixels(*page.size)
     covered = (x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
     page.paste(blank(page.crop(covered)), covered[:2])
@@ -95,13 +95,4 @@ def _widened(box: BBox) -> BBox:
         max(WHOLE_PAGE.y0, box.y0 - _MARGIN),
         min(WHOLE_PAGE.x1, box.x1 + _MARGIN),
         min(WHOLE_PAGE.y1, box.y1 + _MARGIN),
-    )
-
-
-def _bounded(image: Image.Image) -> Image.Image:
-    scale = (_MOST_PIXELS / (image.width * image.height)) ** 0.5
-    if scale >= 1:
-        return image
-    return image.resize(
-        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
     )
