@@ -87,20 +87,30 @@ def _in_region(region: Region) -> Iterator[tuple[Kind, str]]:
 # -- tables ----------------------------------------------------------------------------------------------------------
 
 
+_LEAST_ROWS = 3
+"""Of figures with a label: what is smaller and was read as a table may be a chart, or text set in columns."""
+
+
 def row_labels(table: Region) -> list[str]:
-    """First cells of rows that have a figure: others are headings, wrapped lines, or text set in columns."""
+    """First cells of rows that have a figure: others are headings or wrapped lines."""
     rows = [table.text[row.start : row.end].split(CELL) for row in table.sentences[table.header_rows :]]
-    labels = [_plain(label) for label, *rest in rows if any(_HAS_FIGURE.search(cell) for cell in rest)]
-    return [label for label in labels if is_label(label)]
+    labels = [_plain(label) for label, *rest in rows if _HAS_FIGURE.search(CELL.join(rest)) and not _goes_on(rest)]
+    found = [label for label in labels if is_label(label)]
+    return found if len(found) >= _LEAST_ROWS else []
 
 
 def column_heads(table: Region) -> list[str]:
     """Of tables with one row of heads: where there are more, a cell may be but a piece of one."""
-    if table.header_rows != 1 or len(table.sentences) < 3:
+    if table.header_rows != 1 or not row_labels(table):
         return []
     head = table.sentences[0]
     names = [_plain(cell) for cell in table.text[head.start : head.end].split(CELL)]
     return [name for name in names if len(names) > 1 and is_label(name)]
+
+
+def _goes_on(rest: list[str]) -> bool:
+    """Whether what was read as the next cell is more of the label: `Interest`, `– fixed loans`."""
+    return bool(rest) and re.match(r"\s*[-–—]\s*[^\W\d]", rest[0]) is not None
 
 
 _HAS_FIGURE = re.compile(r"\d")
@@ -136,7 +146,7 @@ def is_label(text: str) -> bool:
 # -- text ------------------------------------------------------------------------------------------------------------
 
 _FIGURE = re.compile(
-    r"(?<![\w.,/:\-–−+#'’])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\d{3,})%?(?![\w/:\-–+'’%]|[.,]\d|\.\w)"
+    r"(?<![\w.,/:\-–−+#'’\[])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\d{3,})%?(?![\w/:\-–+'’%\]]|[.,]\d|\.\w)"
 )
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
@@ -150,10 +160,10 @@ def figures(text: str) -> list[str]:
     ]
 
 
-# Inside a sentence, where a capital means a name; "of", "and" and the like may stand within.
+# After a word in small letters, where a capital means a name; "of" and the like may stand within.
 _NAME = re.compile(
-    r"(?<=[a-z,;] )(?:[A-Z][a-z]+|[A-Z]{2,5})(?:(?: of| of the| and| for| de)? (?:[A-Z][a-z]+|[A-Z]{2,5})){1,4}"
-    r"(?![\w'’-]| [A-Z&(]|/)"
+    r"(?<![\w'’-])[a-z]+[,;]? ([A-Z][a-z]+(?:(?: of| of the| for| de)? [A-Z][a-z]+){1,4})"
+    r"(?![\w'’-]| [A-Z&(]| and [A-Z]|/)"
 )
 _CHINESE_NAME = re.compile(r"《([\u4e00-\u9fff]{4,20})》")
 _MONTHS = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b")
