@@ -81,7 +81,7 @@ def _read(index: Index) -> Iterator[PageObjects]:
 
 
 class _Collection:
-    """All pages' objects; whoever asks for candidates gets those of one language and kind."""
+    """All pages' objects, by document and by how many pages have them."""
 
     def __init__(self, pages: Iterator[PageObjects], drawn: random.Random) -> None:
         self._drawn = drawn
@@ -90,7 +90,7 @@ class _Collection:
         for page in pages:
             self._pages.setdefault(page.document_id, []).append(page)
             for kind, texts in page.objects.items():
-                counts.setdefault((page.language, kind), Counter()).update(texts)
+                counts.setdefault(_group(page, kind), Counter()).update(texts)
         self._frequent = {key: [text for text, _ in of.most_common()] for key, of in counts.items()}
 
     def in_turn(self) -> Iterator[PageObjects]:
@@ -101,7 +101,7 @@ class _Collection:
 
     def candidates(self, page: PageObjects, kind: Kind, text: str) -> Mapping[str, Iterator[str]]:
         """By setting, what may be asked as absent instead of `text`, the best first."""
-        frequent = self._frequent[page.language, kind]
+        frequent = self._frequent[_group(page, kind)]
         return {
             "random": iter(self._drawn.sample(frequent, len(frequent))),
             "frequent": iter(frequent),
@@ -109,9 +109,17 @@ class _Collection:
         }
 
     def _nearest(self, page: PageObjects, kind: Kind) -> Iterator[str]:
-        """What stands on the neighbouring pages of the document, which its reader would expect."""
-        around = sorted(self._pages[page.document_id], key=lambda other: abs(other.page - page.page))
-        for other in around:
+        """What stands on the neighbouring pages of the document, which its reader would expect; then, what stands on
+        the pages of others that have most in common with this one."""
+        for other in sorted(self._pages[page.document_id], key=lambda other: abs(other.page - page.page)):
+            yield from self._drawn.sample(other.objects[kind], len(other.objects[kind]))
+        elsewhere = [
+            other
+            for document_id, pages in self._pages.items()
+            for other in pages
+            if document_id != page.document_id and other.language == page.language
+        ]
+        for other in sorted(elsewhere, key=lambda other: -_shared(page, other)):
             yield from self._drawn.sample(other.objects[kind], len(other.objects[kind]))
 
     def _altered(self, figure: str) -> Iterator[str]:
@@ -120,6 +128,15 @@ class _Collection:
         changes = [(i, new) for i in digits for new in "0123456789" if new != figure[i] and (new != "0" or i)]
         for i, new in self._drawn.sample(changes, len(changes)):
             yield figure[:i] + new + figure[i + 1 :]
+
+
+def _group(page: PageObjects, kind: Kind) -> tuple[str, Kind]:
+    """What may be asked instead of one another: words of one language, figures of all."""
+    return "" if kind == "figure" else page.language, kind
+
+
+def _shared(a: PageObjects, b: PageObjects) -> int:
+    return sum(len(set(a.objects[kind]) & set(b.objects[kind])) for kind in KINDS)
 
 
 class _Chosen(NamedTuple):

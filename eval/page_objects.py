@@ -22,7 +22,7 @@ KINDS: tuple[Kind, ...] = ("row", "column", "figure", "name", "heading")
 _PROSE = (RegionKind.TEXT, RegionKind.LIST_ITEM, RegionKind.CAPTION)
 _SIMILAR = 85
 """Likeness (0..100) from which words of a page may be the ones asked for, misread or in another number."""
-_MOST_CHARACTERS, _MOST_WORDS = 60, 8
+_MOST_CHARACTERS, _MOST_WORDS, _MOST_CJK = 60, 8, 20
 
 
 class PageObjects(NamedTuple):
@@ -105,6 +105,8 @@ def column_heads(table: Region) -> list[str]:
         return []
     head = table.sentences[0]
     names = [_plain(cell) for cell in table.text[head.start : head.end].split(CELL)]
+    if any(len(name) > (_MOST_CJK if is_mostly_cjk(name) else _MOST_CHARACTERS) for name in names):
+        return []  # a row of a table that goes on from the page before
     return [name for name in names if len(names) > 1 and is_label(name)]
 
 
@@ -136,8 +138,9 @@ def is_label(text: str) -> bool:
     """A short name that begins and ends like one."""
     letters = [c for c in text if c.isalpha()]
     printed = sum(not c.isspace() for c in text)
-    is_short = len(text) <= _MOST_CHARACTERS and len(text.split()) <= _MOST_WORDS
-    is_wordy = 2 * len(letters) >= printed and len(letters) >= (2 if is_mostly_cjk(text) else 4)
+    least, most = (2, _MOST_CJK) if is_mostly_cjk(text) else (4, _MOST_CHARACTERS)
+    is_short = len(text) <= most and len(text.split()) <= _MOST_WORDS
+    is_wordy = 2 * len(letters) >= printed and len(letters) >= least
     is_whole = not _CUT_OFF.search(text) and all(text.count(a) == text.count(b) for a, b in ("()", "（）", "[]"))
     begins = text[:1].isalnum() and not text[:1].islower()
     return is_short and is_wordy and is_whole and begins and not _NEVER.search(text)
@@ -162,7 +165,7 @@ def figures(text: str) -> list[str]:
 
 # After a word in small letters, where a capital means a name; "of" and the like may stand within.
 _NAME = re.compile(
-    r"(?<![\w'’-])[a-z]+[,;]? ([A-Z][a-z]+(?:(?: of| of the| for| de)? [A-Z][a-z]+){1,4})"
+    r"(?<![\w'’-])(?!and )[a-z]+[,;]? ([A-Z][a-z]+(?:(?: of| of the| for| de)? [A-Z][a-z]+){1,4})"
     r"(?![\w'’-]| [A-Z&(]| and [A-Z]|/)"
 )
 _CHINESE_NAME = re.compile(r"《([\u4e00-\u9fff]{4,20})》")
