@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from llama_index.core.base.response.schema import Response
 from llama_index.core.llms import LLM
@@ -21,8 +21,8 @@ from mmrag.models import Encoders, load_check, load_encoders, load_generator, lo
 from mmrag.render import ImageInput
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
-from mmrag.types import Answer, Draft, Evidence
-from mmrag.verify import Check, check_draft
+from mmrag.types import Answer, Citation, Draft, Evidence, Verdict
+from mmrag.verify import Check, check_draft, look_again
 
 EVIDENCE_PAGES = 8
 EVIDENCE_PER_PAGE = 6
@@ -43,6 +43,13 @@ class AnswerGenerator(Protocol):
         """Yields the reply as it is written, its marks as the model writes them, and returns what was made of it."""
 
 
+@runtime_checkable
+class LooksAgain(Protocol):
+    """A generator that can be asked about a claim and the place that it cites."""
+
+    def look(self, claim: str, citation: Citation) -> Verdict: ...
+
+
 class Rag:
     """A store that can be asked. Made by `mmrag.open`."""
 
@@ -53,6 +60,7 @@ class Rag:
         load_generator: Callable[[], AnswerGenerator],
         *,
         check: Check | None = None,
+        looks_again: bool = False,
         drop_unsupported: bool = False,
         reranker: BaseNodePostprocessor | None = None,
         risk: float = RISK,
@@ -64,6 +72,7 @@ class Rag:
         self._load_generator = load_generator
         self._check = check
         self._drop_unsupported = drop_unsupported
+        self._looks_again = looks_again
         self._generator: AnswerGenerator | None = None
         self._loading = Lock()
 
@@ -126,6 +135,9 @@ class Rag:
         if check := self._check:
             drop = self._drop_unsupported
             draft = _timed(timings, "check", lambda: check_draft(draft, evidence, check, drop=drop))
+        if self._looks_again and isinstance(self.generator, LooksAgain):
+            look = self.generator.look
+            draft = _timed(timings, "look", lambda: look_again(draft, look))
         return Answer(
             question=question,
             claims=draft.claims,
@@ -221,6 +233,7 @@ def open_rag(
         encoders,
         lambda: load_generator(settings, llm),
         check=check,
+        looks_again=settings.check == "look",
         drop_unsupported=settings.unsupported == "drop",
         reranker=reranker,
         risk=settings.risk,

@@ -16,7 +16,7 @@ from mmrag.facts import figures, missing_figures
 from mmrag.opposites import CJK_DENIALS, DENIALS, OPPOSITES
 from mmrag.tables import named_row
 from mmrag.text import STOPWORDS, is_mostly_cjk, query_tokens, sentence_spans, tokens
-from mmrag.types import Claim, Draft, Evidence, Region, RegionKind, Support, TextSpan, Verdict
+from mmrag.types import Citation, Claim, Draft, Evidence, Region, RegionKind, Support, TextSpan, Verdict
 
 Align = Callable[[str, Sequence[str]], list[tuple[str, float]]]
 """Each word of a claim with its nearness (-1..1) to the nearest word of the passages."""
@@ -137,6 +137,27 @@ def check_draft(draft: Draft, evidence: Sequence[Evidence], checker: Check, *, d
         claims.append(checked)
     sure = max((claim.confidence for claim in claims), default=0.0)
     return replace(draft, claims=tuple(claims), abstained=not claims, confidence=sure, notes=tuple(notes))
+
+
+def look_again(draft: Draft, look: Callable[[str, Citation], Verdict]) -> Draft:
+    """The draft with what a model says that looks at the first cited region of each claim once more.
+
+    It decides where words could not; where both say something, the less sure of them counts.
+    """
+    claims = tuple(_looked_at(claim, look) for claim in draft.claims)
+    return replace(draft, claims=claims, confidence=max((claim.confidence for claim in claims), default=0.0))
+
+
+def _looked_at(claim: Claim, look: Callable[[str, Citation], Verdict]) -> Claim:
+    before = claim.verdict
+    if not claim.citations or before is None or before.probability in (0.0, 1.0):
+        return claim
+    seen = look(claim.text, claim.citations[0])
+    if seen.support is Support.UNCHECKED:
+        return claim
+    if before.support is not Support.UNCHECKED and before.probability <= seen.probability:
+        return claim
+    return replace(claim, verdict=seen, confidence=claim.confidence / before.probability * seen.probability)
 
 
 def _checked(claim: Claim, evidence: Sequence[Evidence], checker: Check) -> tuple[Claim, str]:

@@ -201,6 +201,28 @@ def test_a_models_answer_is_checked_on_its_way_out(demo_store: Path, said: str, 
     assert "check" in answer.timings
 
 
+def test_a_model_that_looks_again_decides_where_words_cannot(demo_store: Path) -> None:
+    def reply(prompt: list) -> str:  # type: ignore[type-arg]
+        texts = [getattr(block, "text", "") for message in prompt for block in message.blocks]
+        if any("yes or no" in text for text in texts):
+            sizes = [block.resolve_image().getbuffer().nbytes for block in prompt[-1].blocks if hasattr(block, "image")]
+            return (
+                "Yes."
+                if min(sizes) and len(seen := [*asked, 1]) and asked.append(1) is None and len(seen) == 1
+                else "No."
+            )
+        mark = next(line for text in texts for line in text.splitlines() if "] picture" in line)
+        return f"It shows a flow of steps {mark[: mark.index(']') + 1]}."
+
+    asked: list[int] = []
+    with mmrag.open(demo_store, generator=ScriptedLLM(reply), check="look") as rag:
+        answer = rag.ask("What happens after a turbine alarm?")
+    (claim,) = answer.claims
+    assert claim.verdict
+    assert len(asked) == 1 or claim.verdict.reason.startswith("The model")
+    assert "look" in answer.timings
+
+
 def test_quotes_of_the_page_need_no_check(demo_store: Path) -> None:
     with mmrag.open(demo_store) as rag:
         answer = rag.ask("What was the operating profit in 2024?")

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import LLM
 
 from mmrag.abstain import RISK, page_confidence
-from mmrag.errors import GenerationError, MmragError, UsageError, brief
+from mmrag.asking import answered
+from mmrag.errors import GenerationError, UsageError
 from mmrag.generate.consistency import most_agreed
+from mmrag.generate.look import judge, look
 from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
 from mmrag.generate.reading import Sentence, read_reply, says_no_answer
-from mmrag.types import BBox, Claim, Draft, Evidence
+from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Verdict
 from mmrag.verify import best_span
 
 VISUAL_TOKENS = 5_000
@@ -57,8 +59,8 @@ class GroundedGenerator:
         pages = self._mark(evidence)
         prompt = messages(question, pages)
         if self._samples == 1:
-            return self._draft(_asked(lambda: self.llm.chat(prompt)), pages)
-        responses = _asked(lambda: self._sampled(prompt))
+            return self._draft(answered(lambda: self.llm.chat(prompt)), pages)
+        responses = answered(lambda: self._sampled(prompt))
         drafts = [self._draft(response, pages) for response in responses]
         best, share = most_agreed([" ".join(claim.text for claim in draft.claims) for draft in drafts])
         return _agreed(drafts[best], share, len(drafts))
@@ -77,6 +79,10 @@ class GroundedGenerator:
         if last is None:
             raise GenerationError(f"{self.identity} replied nothing at all: ask again, or choose another model.")
         return self._draft(last, pages)
+
+    def look(self, claim: str, citation: Citation) -> Verdict:
+        """Whether the model sees what a claim says in the place that it cites, and not without that place."""
+        return judge(look(self.llm, claim, citation))
 
     def _mark(self, evidence: Sequence[Evidence]) -> list[MarkedPage]:
         return mark_pages(evidence, pages=self._pages, visual_tokens=self._visual_tokens, unit=self._unit)
@@ -122,21 +128,9 @@ _CUT_OFF = {
 }
 
 
-def _asked(call: Any) -> Any:
-    """What the LLM gives; whatever it raises, as an error that says what to do."""
-    try:
-        return call()
-    except MmragError:
-        raise
-    except Exception as error:  # every LLM class of LlamaIndex has its own
-        raise GenerationError(
-            f"The model gave no answer ({brief(error)}): check its settings or its server."
-        ) from error
-
-
 def _asked_in_pieces(llm: LLM, prompt: list[ChatMessage]) -> Iterator[ChatResponse]:
-    pieces = _asked(lambda: llm.stream_chat(prompt))
-    while (piece := _asked(lambda: next(pieces, None))) is not None:
+    pieces = answered(lambda: llm.stream_chat(prompt))
+    while (piece := answered(lambda: next(pieces, None))) is not None:
         yield piece
 
 
