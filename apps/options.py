@@ -121,8 +121,8 @@ Check = Annotated[
     str | None,
     typer.Option(
         "--check",
-        help="How a model's claims are checked: words (against the cited region and the rest of the evidence), look (the "
-        "model is also asked again on the region alone and on the page without it: two more questions a claim) or none.",
+        help="How a model's claims are checked: words (against the cited region and the other evidence); look (the "
+        "model is also asked again about the region alone and the page without it, twice a claim); none.",
         show_default="words",
     ),
 ]

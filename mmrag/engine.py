@@ -16,6 +16,7 @@ from llama_index.core.schema import NodeWithScore
 from pydantic import ConfigDict
 
 from mmrag.abstain import RISK, check_risk
+from mmrag.errors import UsageError
 from mmrag.index import Index
 from mmrag.models import Encoders, load_check, load_encoders, load_generator, load_reranker
 from mmrag.render import ImageInput
@@ -219,6 +220,8 @@ def open_rag(
     reranker: BaseNodePostprocessor | None = None,
 ) -> Rag:
     """As `open_store`, from settings that are already made; `create` makes the store where there is none."""
+    if settings.check == "look" and settings.generator == "extractive" and llm is None:
+        raise UsageError("--check look is for a model that reads images: name one with --generator.")
     index = Index.open(settings.store, create=create)
     try:
         encoders = load_encoders(settings)

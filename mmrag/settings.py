@@ -24,9 +24,9 @@ class Settings:
     cross-encoder by hub name or folder, `bundled` for the one that comes with the install, or `none`. `generator` is
     `extractive`, `openai` (a server at `base_url` that speaks OpenAI's protocol, asked for its `model`), or a
     vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for. `check` holds a
-    model's claims against the `words` of their regions (by `nli`, an NLI model, where one is named), lets the
-    model `look` at the region once more too, or is `none`; what nothing supports is flagged or dropped, as `unsupported` says. `risk` is the share of wrong answers, among
-    those given, that is accepted.
+    model's claims against the `words` of their regions (by `nli`, an NLI model, where one is named), lets the model
+    `look` at the regions once more too, or is `none`; what nothing supports is flagged or dropped, as `unsupported`
+    says. `risk` is the share of wrong answers, among those given, that is accepted.
     """
 
     profile: str = "offline"
@@ -58,6 +58,11 @@ PROFILES: dict[str, Settings] = {
 }
 
 
+_OF_GENERATOR = frozenset(
+    "generator base_url model samples contrast max_visual_tokens load_in_4bit".split(),
+)
+
+
 def load_settings(profile: str | None = None, **choices: Any) -> Settings:
     """A profile with single choices changed; what is None comes from the environment (MMRAG_…) or the profile.
 
@@ -73,16 +78,7 @@ def load_settings(profile: str | None = None, **choices: Any) -> Settings:
         settings = replace(settings, api_key=settings.api_key or _key_for(settings.base_url))
     check_checks(settings)
     # What stands in the environment must not keep a command from working that asks no generator.
-    if chosen.keys() & {
-        "generator",
-        "base_url",
-        "model",
-        "samples",
-        "contrast",
-        "max_visual_tokens",
-        "load_in_4bit",
-        "check",
-    }:
+    if chosen.keys() & _OF_GENERATOR:
         check_generator(settings)
     return settings
 
@@ -113,7 +109,6 @@ def _mistakes(settings: Settings) -> list[tuple[bool, str]]:
             "--generator openai needs --base-url, the server's address: http://localhost:8000/v1, for example.",
         ),
         (server and not is_base_url(settings.base_url or ""), _NO_BASE_URL),
-        (settings.check == "look" and extractive, f"--check look is for a model that reads images: {one}."),
         (settings.samples < 1, f"--samples {settings.samples} asks nothing: give 1 or more."),
         (settings.samples > 1 and extractive, f"--samples is for a model that writes: {one}."),
         (not 0 <= settings.contrast < inf, f"--contrast {settings.contrast} has no meaning: give 0 or more."),

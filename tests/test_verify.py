@@ -22,7 +22,7 @@ from mmrag.index import Index
 from mmrag.rerank import HubEntailment
 from mmrag.testing import ScriptedLLM, tiny_cross_encoder
 from mmrag.types import Claim, Draft, Evidence, RegionKind, Support, Verdict
-from mmrag.verify import Check, check, check_draft, examine, nearness
+from mmrag.verify import Check, check, check_draft, examine, look_again, nearness
 
 LAMPS = "The lamp in the hall is red and was made by Philips in 1820. Sales of lamps rose to 5.2 million in 2024."
 
@@ -201,25 +201,37 @@ def test_a_models_answer_is_checked_on_its_way_out(demo_store: Path, said: str, 
     assert "check" in answer.timings
 
 
-def test_a_model_that_looks_again_decides_where_words_cannot(demo_store: Path) -> None:
+def test_a_model_that_looks_again_decides_where_words_cannot_and_else_the_less_sure_counts(by_words: Check) -> None:
+    before = check_draft(
+        draft(("The lamp is red.", 0), ("It is round.", 2), ("It is old.", None)), looked_at(), by_words
+    )
+
+    def seen(probability: float, support: Support) -> list[Verdict | None]:
+        after = look_again(before, lambda claim, citation: Verdict(support, probability, "Seen."))
+        return [claim.verdict for claim in after.claims]
+
+    sure, doubtful = seen(0.99, Support.SUPPORTED), seen(0.1, Support.UNSUPPORTED)
+    assert [verdict and verdict.reason == "Seen." for verdict in sure] == [False, True, False]
+    assert [verdict and verdict.reason == "Seen." for verdict in doubtful] == [True, True, False]
+    unread = seen(0.5, Support.UNCHECKED)
+    assert unread == [claim.verdict for claim in before.claims]
+
+
+def test_a_claim_about_a_picture_is_looked_at_again_on_its_way_out(demo_store: Path) -> None:
+    asked: list[str] = []
+
     def reply(prompt: list) -> str:  # type: ignore[type-arg]
         texts = [getattr(block, "text", "") for message in prompt for block in message.blocks]
         if any("yes or no" in text for text in texts):
-            sizes = [block.resolve_image().getbuffer().nbytes for block in prompt[-1].blocks if hasattr(block, "image")]
-            return (
-                "Yes."
-                if min(sizes) and len(seen := [*asked, 1]) and asked.append(1) is None and len(seen) == 1
-                else "No."
-            )
+            asked.append(texts[-1])
+            return "Yes." if len(asked) == 1 else "No."
         mark = next(line for text in texts for line in text.splitlines() if "] picture" in line)
-        return f"It shows a flow of steps {mark[: mark.index(']') + 1]}."
+        return f"Arrows lead from box to box {mark[: mark.index(']') + 1]}."
 
-    asked: list[int] = []
     with mmrag.open(demo_store, generator=ScriptedLLM(reply), check="look") as rag:
         answer = rag.ask("What happens after a turbine alarm?")
-    (claim,) = answer.claims
-    assert claim.verdict
-    assert len(asked) == 1 or claim.verdict.reason.startswith("The model")
+    assert answer.claims[0].verdict
+    assert len(asked) == 2
     assert "look" in answer.timings
 
 
