@@ -17,6 +17,7 @@ import typer
 from apps import cli_eval, cli_eval_answers  # noqa: F401  # the second adds its commands to those of the first
 from apps.options import (
     BaseUrl,
+    Check,
     Contrast,
     Debug,
     Generator,
@@ -25,11 +26,13 @@ from apps.options import (
     LoadIn4bit,
     MaxVisualTokens,
     Model,
+    Nli,
     Profile,
     Reranker,
     Risk,
     Samples,
     Store,
+    Unsupported,
     errors,
     settings,
 )
@@ -47,6 +50,8 @@ from apps.terminal import (
     print_report,
     print_table,
     show_progress,
+    show_reply,
+    somebody_watches,
 )
 from mmrag.errors import MmragError, UsageError
 
@@ -141,6 +146,9 @@ def ask(
     max_visual_tokens: MaxVisualTokens = None,
     load_in_4bit: LoadIn4bit = None,
     risk: Risk = None,
+    check: Check = None,
+    nli: Nli = None,
+    unsupported: Unsupported = None,
     document: Names = None,
     top_k: Pages = 8,
     html: Annotated[
@@ -154,8 +162,12 @@ def ask(
         answers: list[Answer] = []
 
         def answer(text: str) -> Answer:
-            answers.append(rag.ask(text, top_k=top_k, documents=document))
-            return answers[-1]
+            if somebody_watches():
+                found = show_reply(rag.ask_stream(text, top_k=top_k, documents=document))
+            else:
+                found = rag.ask(text, top_k=top_k, documents=document)
+            answers.append(found)
+            return found
 
         chosen = settings(
             store,
@@ -170,6 +182,9 @@ def ask(
             max_visual_tokens=max_visual_tokens,
             load_in_4bit=load_in_4bit,
             risk=risk,
+            check=check,
+            nli=nli,
+            unsupported=unsupported,
         )
         with _open(chosen) as rag:
             _ = rag.generator  # loaded before the first question, so that what is wrong with it is said once

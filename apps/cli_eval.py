@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from apps.terminal import (
     show_progress,
 )
 from mmrag import __version__
-from mmrag.errors import UsageError
+from mmrag.errors import GenerationError, UsageError
 
 if TYPE_CHECKING:
     from eval.runs import Run
@@ -281,6 +282,64 @@ def amber(
 
 
 @app.command()
+def document_pope(
+    data: Annotated[
+        Path | None, typer.Option(help="Questions that --write has written, instead of drawing them from the store.")
+    ] = None,
+    pages: Annotated[int, typer.Option("--pages", "-n", min=1, help="Pages to ask about, 18 questions each.")] = 50,
+    seed: Annotated[int, typer.Option(help="Which pages and objects are drawn.")] = 0,
+    write: Annotated[Path | None, typer.Option(help="Write the questions to this file and ask no model.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Answers that are there, rows of question_id and answer: no model is asked.")
+    ] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="Ask without the pages: what a model says by habit.")] = False,
+    by: By = None,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
+    store: Store = None,
+    profile: Profile = None,
+    workers: Workers = 1,
+    fresh: Fresh = False,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Is this row, column, figure, name or heading on the page? POPE's protocol on your own documents, without labels.
+
+    Half of the questions are about what is not there: drawn at random, from what is most frequent in the store, and
+    from what stands nearest (adversarial; of figures, one digit changed). Accuracy, precision, recall, F1 and yes-rate
+    by setting and by kind. Needs one of: a model; --write; --predictions.
+    """
+    with errors(debug):
+        from eval.document_pope import ask_questions, draw_questions, load_questions, score_predictions, to_jsonl
+        from mmrag.index import Index
+
+        where = settings(store, profile).store
+        if data:
+            questions = load_questions(data)
+        else:
+            with Index.open(where) as index:
+                questions = draw_questions(index, pages=pages, seed=seed)
+        if write:
+            write.write_text(to_jsonl(questions), encoding="utf-8")
+            print_line(f"{len(questions)} questions written to {write}")
+            return
+        if predictions:
+            run, path = score_predictions(questions, predictions, output)
+        else:
+            seeing = {"contrast": contrast, "max_visual_tokens": max_visual_tokens, "load_in_4bit": load_in_4bit}
+            load = partial(_llm, profile, generator=generator, base_url=base_url, model=model, **seeing)
+            with nullcontext() if blind else Index.open(where) as pages_of:
+                ask = partial(ask_questions, index=pages_of, by=_by(by))
+                run, path = _ask(ask, questions, output, load, workers, fresh, as_json)
+        finish(run, path, as_json)
+
+
+@app.command()
 def compare(
     first: Annotated[Path, typer.Argument(help="JSON file of a run, as these commands write it.")],
     second: Annotated[Path, typer.Argument(help="That of another run of the same measurement.")],
@@ -311,6 +370,29 @@ def compare(
 # -- shared by the measurements --------------------------------------------------------------------------------------
 
 
+@app.command()
+def groundedness(
+    data: Annotated[list[Path], typer.Option(help="Labelled claims, JSON lines; repeatable.")],
+    nli: Annotated[str | None, typer.Option(help="An NLI model that decides, by hub name or folder.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    fresh: Fresh = False,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Does the source say what the claim says? The verifier against people's labels, beside two baselines.
+
+    Rows have id, dataset, claim, label (supported or anything else) and source. One threshold for all data sets is
+    chosen by cross-validation; balanced accuracy, F1 and AUROC by data set.
+    """
+    with errors(debug):
+        from eval.groundedness import run_groundedness
+
+        with show_count("checking", enabled=not as_json) as on_progress:
+            run, path = run_groundedness(data, output, nli=nli, seed=seed, fresh=fresh, on_progress=on_progress)
+        finish(run, path, as_json)
+
+
 def finish(run: Run, path: Path, as_json: bool) -> None:
     """Write the run and its plot, and print it."""
     from eval.plots import plot_run
@@ -335,7 +417,10 @@ def _ask(
     as_json: bool,
 ) -> tuple[Run, Path]:
     with show_count("asking", enabled=not as_json) as on_progress:
-        return ask(load, data, output, workers=workers, fresh=fresh, on_progress=on_progress)
+        try:
+            return ask(load, data, output, workers=workers, fresh=fresh, on_progress=on_progress)
+        except GenerationError as error:
+            raise GenerationError(f"{error} Run the command again: it goes on with what is left.") from error
 
 
 def _by(name: str | None) -> Any:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -142,8 +141,11 @@ def citations(
     """
     with errors(debug):
         from eval.citations import ask_citations
+        from mmrag.models import load_check
+        from mmrag.settings import Settings
+        from mmrag.types import Support
 
-        verifier: Any = import_module("mmrag.verify").Verifier()
+        check = load_check(Settings())  # the same for all generators, so that they can be compared
         chosen = settings(
             store,
             profile,
@@ -163,8 +165,8 @@ def citations(
                 rag,
                 data,
                 output,
-                lambda claim, passages: bool(verifier.check(claim, passages).support),
-                judge=type(verifier).__name__,
+                lambda claim, passages: check is not None and check(claim, passages).support is Support.SUPPORTED,
+                judge="words",
                 within_document=within_document,
                 risk=chosen.risk,
                 workers=workers,

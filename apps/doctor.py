@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from apps.fit import Finding as Finding
-from apps.fit import examine_generator, free_memory
+from apps.fit import Finding, examine_generator, free_memory
 from mmrag import __version__
 from mmrag.checkpoint import on_disk
 from mmrag.encoders import bundled_weights

@@ -117,6 +117,25 @@ Risk = Annotated[
         show_default="0.5",
     ),
 ]
+Check = Annotated[
+    str | None,
+    typer.Option(
+        "--check",
+        help="How a model's claims are checked: words (against the cited region and the rest of the evidence), look (the "
+        "model is also asked again on the region alone and on the page without it: two more questions a claim) or none.",
+        show_default="words",
+    ),
+]
+Nli = Annotated[
+    str | None,
+    typer.Option("--nli", help="An NLI model that decides whether a region says it, by hub name or folder."),
+]
+Unsupported = Annotated[
+    str | None,
+    typer.Option(
+        "--unsupported", help="What becomes of claims that nothing supports: flag or drop.", show_default="flag"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

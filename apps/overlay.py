@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from mmrag.render import PALETTE, Mark, draw_regions, render_page
-from mmrag.types import Answer, BBox, Citation, Evidence
+from mmrag.types import Answer, BBox, Citation, Claim, Evidence, Support
 
 _PAGE_DPI = 100
 # A region up to this share of the page's height is shown whole beside its sentence.
@@ -69,11 +69,17 @@ def _sentences(answer: Answer, anchor: str) -> str:
             colour = PALETTE[(number - 1) % len(PALETTE)]
             chips += f'<a class="chip" style="background:{colour}" href="#{anchor}-c{number}">{number}</a>'
         closeups = "".join(_closeup(citation) for citation in claim.citations)
-        parts.append(f"<p>{escape(claim.text)} {chips or _UNCITED}</p>{closeups}")
+        parts.append(f"<p>{escape(claim.text)} {chips or _UNCITED}{_verdict(claim)}</p>{closeups}")
     return "".join(parts) + _notes(answer) + f'<p class="note">confidence {answer.confidence:.0%}</p>'
 
 
 _UNCITED = '<span class="uncited">no source</span>'
+
+
+def _verdict(claim: Claim) -> str:
+    if claim.verdict is None or claim.verdict.support is Support.SUPPORTED:
+        return ""
+    return f' <span class="uncited">{claim.verdict.support}: {escape(claim.verdict.reason)}</span>'
 
 
 def _notes(answer: Answer) -> str:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from apps.doctor import Finding
+    from apps.fit import Finding
     from eval.compare import Comparison
     from eval.metrics import Score
     from eval.retrieval import RetrievalReport
@@ -73,7 +73,10 @@ def print_answer(answer: Answer) -> None:
             number = next(numbered)
             marks += f" [{number}]"
             sources.append(f"  [{number}] {clean(citation.document)}, page {citation.page}  ({citation.region})")
-        out.print(Text(f"  {clean(claim.text)}").append(marks or " [no source]", style="cyan" if marks else "yellow"))
+        line = Text(f"  {clean(claim.text)}").append(marks or " [no source]", style="cyan" if marks else "yellow")
+        if claim.verdict and claim.verdict.support != "supported":
+            line.append(f"  {claim.verdict.support}: {clean(claim.verdict.reason)}", style="yellow")
+        out.print(line)
     for source in sources:
         out.print(Text(source, style="dim"))
     _print_notes(answer)
@@ -206,6 +209,22 @@ def file_size(size: int) -> str:
 def file_stem(name: str) -> str:
     """A document's name as part of a file name of ours: no separators, nothing hidden."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in Path(name).stem).lstrip(".") or "page"
+
+
+def somebody_watches() -> bool:
+    return bool(err.is_terminal and out.is_terminal)
+
+
+def show_reply(pieces: Iterator[str | Answer]) -> Answer:
+    """Shows what a model writes while it writes, on standard error, and gives the answer that comes last."""
+    from rich.live import Live
+
+    said = ""
+    with Live(console=err, transient=True) as live:
+        while isinstance(piece := next(pieces), str):
+            said += piece
+            live.update(Text(clean(" ".join(said.split())), style="dim", overflow="fold", no_wrap=False))
+    return piece
 
 
 @contextmanager

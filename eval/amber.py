@@ -17,15 +17,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.asking import By, Load, about_image, reading_of, reply
 from eval.inputs import Record, check_images, fields, image_bytes, read_predictions, read_records
 from eval.metrics import Score, ratio_score
 from eval.pope import to_verdict
 from eval.runs import Row, Run, Scores, collect, made_by, run_path
-from eval.verdicts import Question, asked, grouped_scores, judged, notes, verdict_scores
-from eval.yes_no import Verdict
+from eval.verdicts import By, Load, Question, asked, grouped_scores, judged, notes, reading_of, verdict_scores
 from mmrag import prompts
+from mmrag.asking import about_image, reply
 from mmrag.errors import UsageError
+from mmrag.yes_no import YesNo
 
 
 class Description(NamedTuple):
@@ -74,7 +74,7 @@ def _item(path: Path, record: Record) -> Item:
     return Question(name, query, image, to_verdict(path, label), _GROUPS[kind])
 
 
-def published_reading(answer: str) -> Verdict | None:
+def published_reading(answer: str) -> YesNo | None:
     """As the published script reads: Yes or No, in these letters and with nothing beside them."""
     return {"Yes": "yes", "No": "no"}.get(answer)  # type: ignore[return-value]
 

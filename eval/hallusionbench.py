@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.asking import By, Load, reading_of
 from eval.inputs import Record, answer_of, check_images, fields, image_bytes, read_records
 from eval.metrics import Score, ratio_score
 from eval.runs import Row, Run, Scores, collect, made_by, run_path
-from eval.verdicts import Question, asked, judged, notes
+from eval.verdicts import By, Load, Question, asked, judged, notes, reading_of
 from mmrag import prompts
 from mmrag.errors import UsageError
 

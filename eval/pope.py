@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.asking import By, Load, reading_of
 from eval.inputs import check_images, fields, image_bytes, read_predictions, read_records
 from eval.runs import Row, Run, collect, made_by, run_path
-from eval.verdicts import Question, asked, grouped_scores, judged, notes
-from eval.yes_no import Verdict
+from eval.verdicts import By, Load, Question, asked, grouped_scores, judged, notes, reading_of
 from mmrag import prompts
 from mmrag.errors import UsageError
+from mmrag.yes_no import YesNo
 
 
 def load_pope(paths: Sequence[Path]) -> list[Question]:
@@ -33,13 +32,13 @@ def load_pope(paths: Sequence[Path]) -> list[Question]:
     return questions
 
 
-def to_verdict(path: Path, label: str) -> Verdict:
+def to_verdict(path: Path, label: str) -> YesNo:
     if (low := label.strip().lower()) in ("yes", "no"):
         return "yes" if low == "yes" else "no"
     raise UsageError(f"{path}: a label is {label[:40]!r}: it must be yes or no.")
 
 
-def published_reading(answer: str) -> Verdict:
+def published_reading(answer: str) -> YesNo:
     """As the published script reads: no where the first sentence has the word No, no or not, else yes."""
     words = answer.split(".")[0].replace(",", "").split(" ")
     return "no" if {"No", "no", "not"} & set(words) else "yes"

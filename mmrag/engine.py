@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from llama_index.core.base.response.schema import Response
 from llama_index.core.llms import LLM
@@ -17,11 +17,12 @@ from pydantic import ConfigDict
 
 from mmrag.abstain import RISK, check_risk
 from mmrag.index import Index
-from mmrag.models import Encoders, load_encoders, load_generator, load_reranker
+from mmrag.models import Encoders, load_check, load_encoders, load_generator, load_reranker
 from mmrag.render import ImageInput
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
-from mmrag.types import Answer, Draft, Evidence
+from mmrag.types import Answer, Citation, Draft, Evidence, Verdict
+from mmrag.verify import Check, check_draft, look_again
 
 EVIDENCE_PAGES = 8
 EVIDENCE_PER_PAGE = 6
@@ -42,6 +43,13 @@ class AnswerGenerator(Protocol):
         """Yields the reply as it is written, its marks as the model writes them, and returns what was made of it."""
 
 
+@runtime_checkable
+class LooksAgain(Protocol):
+    """A generator that can be asked about a claim and the place that it cites."""
+
+    def look(self, claim: str, citation: Citation) -> Verdict: ...
+
+
 class Rag:
     """A store that can be asked. Made by `mmrag.open`."""
 
@@ -51,6 +59,9 @@ class Rag:
         encoders: Encoders,
         load_generator: Callable[[], AnswerGenerator],
         *,
+        check: Check | None = None,
+        looks_again: bool = False,
+        drop_unsupported: bool = False,
         reranker: BaseNodePostprocessor | None = None,
         risk: float = RISK,
     ) -> None:
@@ -59,6 +70,9 @@ class Rag:
         self.encoders = encoders
         self.retriever = Retriever(index, encoders, reranker=reranker)
         self._load_generator = load_generator
+        self._check = check
+        self._drop_unsupported = drop_unsupported
+        self._looks_again = looks_again
         self._generator: AnswerGenerator | None = None
         self._loading = Lock()
 
@@ -97,7 +111,7 @@ class Rag:
         timings: dict[str, float] = {}
         evidence = self._gather(question, top_k, documents, timings)
         draft = _timed(timings, "generate", lambda: self.generator.generate(question, evidence, risk=wish))
-        return _answer(question, draft, evidence, timings)
+        return self._answer(question, draft, evidence, timings)
 
     def ask_stream(
         self,
@@ -114,7 +128,26 @@ class Rag:
         started = perf_counter()
         draft = yield from self.generator.stream(question, evidence, risk=wish)
         timings["generate"] = perf_counter() - started
-        yield _answer(question, draft, evidence, timings)
+        yield self._answer(question, draft, evidence, timings)
+
+    def _answer(self, question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
+        """The draft with its claims checked."""
+        if check := self._check:
+            drop = self._drop_unsupported
+            draft = _timed(timings, "check", lambda: check_draft(draft, evidence, check, drop=drop))
+        if self._looks_again and isinstance(self.generator, LooksAgain):
+            look = self.generator.look
+            draft = _timed(timings, "look", lambda: look_again(draft, look))
+        return Answer(
+            question=question,
+            claims=draft.claims,
+            abstained=draft.abstained,
+            confidence=draft.confidence,
+            evidence=tuple(evidence),
+            notes=draft.notes,
+            timings=timings,
+            signals=draft.signals,
+        )
 
     def _gather(
         self, question: str, top_k: int, documents: Sequence[str] | None, timings: dict[str, float]
@@ -191,22 +224,19 @@ def open_rag(
         encoders = load_encoders(settings)
         index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
         reranker = reranker or load_reranker(settings)
+        check = load_check(settings)
     except BaseException:
         index.close()
         raise
-    return Rag(index, encoders, lambda: load_generator(settings, llm), reranker=reranker, risk=settings.risk)
-
-
-def _answer(question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
-    return Answer(
-        question=question,
-        claims=draft.claims,
-        abstained=draft.abstained,
-        confidence=draft.confidence,
-        evidence=tuple(evidence),
-        notes=draft.notes,
-        timings=timings,
-        signals=draft.signals,
+    return Rag(
+        index,
+        encoders,
+        lambda: load_generator(settings, llm),
+        check=check,
+        looks_again=settings.check == "look",
+        drop_unsupported=settings.unsupported == "drop",
+        reranker=reranker,
+        risk=settings.risk,
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mmrag.errors import UsageError, require
 from mmrag.render import ImageInput, open_image
 from mmrag.settings import Settings, check_generator
 from mmrag.text import is_mostly_cjk
+from mmrag.verify import Check, check
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
@@ -72,12 +74,14 @@ def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerato
     """What writes the answers: an LLM that is there already, or what the settings name."""
     if llm := llm or load_llm(settings):
         from mmrag.generate.grounded import VISUAL_TOKENS, GroundedGenerator
+        from mmrag.generate.marks import TOKEN_SIDE
 
         # The dialect of Qwen2.5-VL, by the identity of a checkpoint or the name that a server gives it.
         pixels = re.search(r"qwen[-_ ]?2[._]5[-_]?vl", _name(llm), re.IGNORECASE)
         return GroundedGenerator(
             llm,
             visual_tokens=settings.max_visual_tokens or VISUAL_TOKENS,
+            unit=getattr(llm, "token_side", 0) or TOKEN_SIDE,
             samples=settings.samples,
             boxes="pixels" if pixels else "thousandths",
         )
@@ -85,6 +89,17 @@ def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerato
     from mmrag.generate.extractive import ExtractiveGenerator
 
     return ExtractiveGenerator(BundledCrossEncoder())
+
+
+def load_check(settings: Settings) -> Check | None:
+    """What holds a claim against passages; None where nothing is to be checked."""
+    if settings.check == "none":
+        return None
+    from mmrag.encoders import BundledAligner
+    from mmrag.rerank import HubEntailment
+
+    entail = HubEntailment(settings.nli, device=settings.device) if settings.nli else None
+    return partial(check, align=BundledAligner().align, entail=entail)
 
 
 def load_llm(settings: Settings) -> LLM | None:

@@ -19,6 +19,27 @@ QUESTION = "Question: {question}"
 
 YES_OR_NO = "{question} Please answer yes or no."
 """As published protocols ask about an image."""
+YES_OR_NO_CHINESE = "{question}请回答是或否。"
+
+IS_ON_PAGE = {
+    "en": {
+        "row": 'Is the row "{object}" in a table on this page?',
+        "column": 'Is the column "{object}" in a table on this page?',
+        "figure": "Is the figure {object} on this page?",
+        "name": 'Is the name "{object}" on this page?',
+        "heading": 'Is the heading "{object}" on this page?',
+    },
+    "zh": {
+        "row": "这一页的表格中有“{object}”这一行吗？",
+        "column": "这一页的表格中有“{object}”这一列吗？",
+        "figure": "这一页上有 {object} 这个数字吗？",
+        "name": "这一页上提到《{object}》吗？",
+        "heading": "这一页上有“{object}”这个标题吗？",
+    },
+}
+"""What is asked of a page, by language and kind of object."""
+
+LOOK_AGAIN = "Does this picture show that: «{claim}»? Reply only yes or no."
 
 DESCRIBE_PICTURE = """\
 Describe this picture from a document in two or three plain sentences: what kind of picture it is (photo, bar chart, \

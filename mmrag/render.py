@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence, ImageStat, UnidentifiedImageError
@@ -30,6 +31,8 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # two letters o
 # Not all that PIL knows: for PostScript it would start another program.
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP")
 
+_MUPDF = Lock()  # MuPDF is not for two threads at once
+
 _Pixels = tuple[int, int, int, int]
 
 Mark = tuple[BBox, Sequence[BBox]]
@@ -49,7 +52,7 @@ def render_page(source: Path, number: int, *, dpi: int = IMAGE_DPI, clip: BBox =
 def _render_pdf(source: Path, number: int, dpi: int, clip: BBox) -> Image.Image:
     import pymupdf
 
-    with pymupdf.open(source) as document:
+    with _MUPDF, pymupdf.open(source) as document:
         if not 1 <= number <= document.page_count:
             raise UnreadableFile(f"{source.name} has {document.page_count} pages; there is no page {number}.")
         return pdf_page_image(document[number - 1], dpi=dpi, clip=clip)
@@ -78,6 +81,14 @@ def image_frame(source: Path, number: int) -> Image.Image:
             if index == number:
                 return to_rgb(frame)
     raise UnreadableFile(f"{source.name} has no page {number}.")
+
+
+def shrunk(image: Image.Image, most_pixels: int) -> Image.Image:
+    scale = (most_pixels / (image.width * image.height)) ** 0.5
+    if scale >= 1:
+        return image
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def open_image(source: ImageInput) -> Image.Image:

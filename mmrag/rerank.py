@@ -69,7 +69,9 @@ class HubCrossEncoder:
         require("sentence_transformers", extra="full")
         where = placement(device, None)
         folder = locate(name, None, _FORM)
-        self._model = _load(name, folder, *where)
+        self._model = load_cross_encoder(name, folder, *where)
+        if (count := self._model.num_labels) != 1:
+            raise UsageError(f"{name} gives {count} scores for a pair: name a reranker that gives one.")
         self.identity = f"cross-encoder:{identify(name, None, folder)}"
 
     def score(self, question: str, passages: Sequence[str]) -> list[float]:
@@ -82,7 +84,37 @@ class HubCrossEncoder:
         return [float(logit) for logit in logits]
 
 
-def _load(name: str, folder: Path, device: str, dtype: str) -> Any:
+class HubEntailment:
+    """An NLI model (or a cross-encoder of one score) as the probability that a premise entails a hypothesis."""
+
+    def __init__(self, name: str, *, device: str | None = None) -> None:
+        require("torch", extra="full")
+        require("sentence_transformers", extra="full")
+        where = placement(device, None)
+        folder = locate(name, None, _FORM)
+        self._model = load_cross_encoder(name, folder, *where)
+        self._entails = _entailment_label(name, self._model)
+        self.identity = f"nli:{identify(name, None, folder)}"
+
+    def __call__(self, premise: str, hypothesis: str) -> float:
+        import torch
+
+        logits = self._model.predict([(premise, hypothesis)], activation_fn=torch.nn.Identity(), convert_to_tensor=True)
+        chances = torch.sigmoid(logits.float()) if self._model.num_labels == 1 else logits.float().softmax(dim=-1)
+        return float(chances.reshape(-1)[self._entails])
+
+
+def _entailment_label(name: str, model: Any) -> int:
+    if model.num_labels == 1:
+        return 0
+    labels = {int(number): str(label).lower() for number, label in model.config.id2label.items()}
+    found = [number for number, label in labels.items() if label.startswith("entail")]
+    if len(found) != 1:
+        raise UsageError(f"{name} does not say which of its labels means entailment: name an NLI model that does.")
+    return found[0]
+
+
+def load_cross_encoder(name: str, folder: Path, device: str, dtype: str) -> Any:
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -96,8 +128,6 @@ def _load(name: str, folder: Path, device: str, dtype: str) -> Any:
         raise
     except Exception as error:  # OSError, ValueError, SafetensorError, RuntimeError …: each loader has its own
         raise _FORM.not_found(name, f"cannot be loaded from {folder} ({brief(error)})") from error
-    if model.num_labels != 1:
-        raise UsageError(f"{name} gives {model.num_labels} scores for a pair: name a reranker that gives one.")
     model.max_seq_length = min(model.max_seq_length or MAX_TOKENS, MAX_TOKENS)
     return model
 

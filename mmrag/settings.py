@@ -13,6 +13,7 @@ from mmrag.abstain import RISK
 from mmrag.errors import UsageError
 
 DEFAULT_STORE = Path("mmrag-store")
+CHECKS = ("words", "look", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,10 @@ class Settings:
     `image_encoder` is a CLIP-family checkpoint by hub name or folder, or `captions` for none. `reranker` is a
     cross-encoder by hub name or folder, `bundled` for the one that comes with the install, or `none`. `generator` is
     `extractive`, `openai` (a server at `base_url` that speaks OpenAI's protocol, asked for its `model`), or a
-    vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for. `risk` is the share
-    of wrong answers, among those given, that is accepted.
+    vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for. `check` holds a
+    model's claims against the `words` of their regions (by `nli`, an NLI model, where one is named), lets the
+    model `look` at the region once more too, or is `none`; what nothing supports is flagged or dropped, as `unsupported` says. `risk` is the share of wrong answers, among
+    those given, that is accepted.
     """
 
     profile: str = "offline"
@@ -38,6 +41,9 @@ class Settings:
     contrast: float = 0.0
     max_visual_tokens: int | None = None
     load_in_4bit: bool = False
+    check: str = "words"
+    nli: str | None = None
+    unsupported: str = "flag"
     device: str | None = None
     risk: float = RISK
 
@@ -65,8 +71,18 @@ def load_settings(profile: str | None = None, **choices: Any) -> Settings:
     if settings.generator == "openai":
         settings = replace(settings, **_from_environment("base_url", "model") | chosen)
         settings = replace(settings, api_key=settings.api_key or _key_for(settings.base_url))
+    check_checks(settings)
     # What stands in the environment must not keep a command from working that asks no generator.
-    if chosen.keys() & {"generator", "base_url", "model", "samples", "contrast", "max_visual_tokens", "load_in_4bit"}:
+    if chosen.keys() & {
+        "generator",
+        "base_url",
+        "model",
+        "samples",
+        "contrast",
+        "max_visual_tokens",
+        "load_in_4bit",
+        "check",
+    }:
         check_generator(settings)
     return settings
 
@@ -76,6 +92,14 @@ def check_generator(settings: Settings) -> None:
     for is_wrong, message in _mistakes(settings):
         if is_wrong:
             raise UsageError(message)
+
+
+def check_checks(settings: Settings) -> None:
+    """Raises UsageError where it is not clear how claims are to be checked."""
+    if settings.check not in CHECKS:
+        raise UsageError(f"There is no check {settings.check!r}: choose {', '.join(CHECKS)}.")
+    if settings.unsupported not in ("flag", "drop"):
+        raise UsageError(f"What nothing supports cannot be {settings.unsupported!r}: choose flag or drop.")
 
 
 def _mistakes(settings: Settings) -> list[tuple[bool, str]]:
@@ -89,6 +113,7 @@ def _mistakes(settings: Settings) -> list[tuple[bool, str]]:
             "--generator openai needs --base-url, the server's address: http://localhost:8000/v1, for example.",
         ),
         (server and not is_base_url(settings.base_url or ""), _NO_BASE_URL),
+        (settings.check == "look" and extractive, f"--check look is for a model that reads images: {one}."),
         (settings.samples < 1, f"--samples {settings.samples} asks nothing: give 1 or more."),
         (settings.samples > 1 and extractive, f"--samples is for a model that writes: {one}."),
         (not 0 <= settings.contrast < inf, f"--contrast {settings.contrast} has no meaning: give 0 or more."),

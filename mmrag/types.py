@@ -334,6 +334,25 @@ class Citation:
         return draw_regions(render_page(self.source, self.page, dpi=dpi), [(self.bbox, self.lines)])
 
 
+class Support(StrEnum):
+    SUPPORTED = "supported"
+    PARTLY = "partly"
+    UNSUPPORTED = "unsupported"
+    CONTRADICTED = "contradicted"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the cited place says what a claim says."""
+
+    support: Support
+    probability: float
+    """0..1 that it does."""
+    reason: str
+    """One sentence, for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One sentence of an answer and what backs it."""
@@ -343,6 +362,8 @@ class Claim:
     """Empty where a model gave none that exists."""
     confidence: float
     """0..1, how likely the cited place answers the question."""
+    verdict: Verdict | None = None
+    """None where nobody has looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +415,8 @@ class Answer:
                     "text": claim.text,
                     "confidence": round(claim.confidence, 4),
                     "regions": [citation.region for citation in claim.citations],
+                    "support": claim.verdict and str(claim.verdict.support),
+                    "reason": claim.verdict and claim.verdict.reason,
                 }
                 for claim in self.claims
             ],

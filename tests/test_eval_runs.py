@@ -204,6 +204,12 @@ def test_a_comparison_by_hand() -> None:
     assert difference.above == pytest.approx(1 - 0.5 / 16, abs=0.01)
 
 
+def test_no_number_of_samples_shows_a_p_of_nothing() -> None:
+    difference = compare(run_of(a=0.0, b=0.0), run_of(a=1.0, b=1.0)).metrics["accuracy"]
+    assert (difference.above, difference.low) == (1.0, 1.0)
+    assert difference.p == pytest.approx(2 / 2001)
+
+
 def test_equal_runs_do_not_differ() -> None:
     difference = compare(run_of(a=1.0, b=0.0), run_of(a=1.0, b=0.0)).metrics["accuracy"]
     assert (difference.mean, difference.p, difference.above, difference.most) == (0.0, 1.0, 0.5, ())

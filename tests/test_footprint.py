@@ -88,7 +88,7 @@ def test_more_pictures_take_more_and_fewer_bits_less() -> None:
     ("free", "dtype", "has_cuda", "fits", "says"),
     [
         (80e9, "bfloat16", True, True, "fits into the 80.0 GB"),
-        (16e9, "bfloat16", True, True, "fits with --load-in-4bit, at about 7."),
+        (16e9, "bfloat16", True, True, "fits with --load-in-4bit, at about 9.3 GB"),
         (16e9, "bfloat16", False, False, "does not fit into the 16.0 GB"),
         (30e9, "float32", False, False, "GB in float32: does not fit into the 30.0 GB"),
         (5e9, "bfloat16", True, False, "does not fit into the 5.0 GB"),

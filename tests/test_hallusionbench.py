@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from apps.cli import app
 from eval.hallusionbench import ask_hallusionbench, load_hallusionbench, score_predictions
-from eval.yes_no import read_yes_no
 from mmrag.errors import UsageError
 from mmrag.testing import ScriptedLLM
+from mmrag.yes_no import read_yes_no
 
 KEYS = ("category", "subcategory", "set_id", "figure_id", "question_id")
 #         place                      visual gt  said

@@ -101,6 +101,22 @@ def test_the_published_reading_has_its_quirks(answer: str, verdict: str) -> None
     assert published_reading(answer) == verdict
 
 
+def test_six_questions_about_one_image_say_less_than_about_six(tmp_path: Path) -> None:
+    def width(images: int) -> float:
+        rows = [
+            {"question_id": i, "image": f"{i % images}.png", "text": "Is there a cat?", "label": "yes"}
+            for i in range(60)
+        ]
+        said = ["yes" if i % 10 < 5 else "no" for i in range(60)]  # all right or all wrong about one of ten images
+        data = write(tmp_path / "data.jsonl", rows)
+        run, _ = score_predictions([data], [predictions(tmp_path / "a.jsonl", said)], tmp_path)
+        score = run.scores["data"]["accuracy"]
+        assert score.mean == 0.5
+        return score.high - score.low
+
+    assert width(images=10) > 2 * width(images=60)
+
+
 def test_equal_readings_are_printed_once_and_several_files_together(data: Path, tmp_path: Path) -> None:
     other = tmp_path / "coco_pope_popular.json"
     other.write_text(data.read_text(encoding="utf-8"), encoding="utf-8")

@@ -409,6 +409,10 @@ def test_five_pages_stay_within_the_budget(family):
         family.chat(pages, max_visual_tokens=19)
 
 
+def test_the_side_of_a_token_is_told(family):
+    assert family.token_side == UNITS.get(Path(family.model_name).name, 0)
+
+
 def test_each_conversation_has_a_budget_of_its_own(llm):
     rows = [read_messages(user(noise(280, 280), "a")), read_messages(user(noise(280, 280), noise(280, 280), "b"))]
     encoded = llm._model.encode(rows, 100, Decoding())

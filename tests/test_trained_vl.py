@@ -1,23 +1,39 @@
 """A Qwen2-VL that was trained in this run reads pages whose answers are nowhere but in their pixels."""
 
+import hashlib
+import json
 import random
 import re
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from statistics import mean, median
 
 import pytest
+from build import region
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock
-from trained_vl import COLOURS, TOKENS, evidence_of, held_back_board, prompt, question, training_board, triples
+from trained_vl import (
+    COLOURS,
+    TOKENS,
+    Board,
+    evidence_of,
+    flag_box,
+    held_back_board,
+    prompt,
+    question,
+    training_board,
+    triples,
+)
 
 from mmrag.generate.budget import blank
 from mmrag.generate.conversation import read_messages
 from mmrag.generate.decoding import Decoding
 from mmrag.generate.grounded import GroundedGenerator
 from mmrag.generate.qwen2_vl import Qwen2VL
+from mmrag.index import Index
 from mmrag.prompts import NO_ANSWER
 from mmrag.render import open_image
-from mmrag.types import Evidence
+from mmrag.types import Chunk, Document, Evidence, Page, Region, RegionKind, Span
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -163,3 +179,46 @@ def test_greedy_answers_are_those_of_transformers(llm, pages, trained_qwen2_vl):
         expected = processor.tokenizer.decode(ids, skip_special_tokens=True)
         assert llm.chat(one.messages).message.content == expected
         assert expected == NO_ANSWER or expected.endswith("]")
+
+
+def test_ask_from_the_shell_answers_what_only_the_pixels_say(trained_qwen2_vl, tmp_path, python):
+    rng = random.Random(7)
+    while len((board := held_back_board(rng)[0]).flags) < 4:
+        pass
+    store = flag_store(board, tmp_path)
+    choices = ["--generator", trained_qwen2_vl, "--max-visual-tokens", VISUAL_TOKENS, "--top-k", 1]
+    asked = "".join(f"{question(flag.top)}\n" for flag in board.flags)
+    done = python("-m", "mmrag", "ask", "-", "--store", store, *choices, stdin=asked, HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    right = [
+        (answer["answer"], [tuple(citation["bbox"]) for citation in answer["citations"]])
+        == (f"{flag.bottom.capitalize()}.", [tuple(region.box)])
+        for answer, flag, region in zip(answers, board.flags, flag_regions(board, "d"), strict=True)
+    ]
+    print(f"right {sum(right)} of {len(right)}: {[(answer['answer'], answer['notes']) for answer in answers]}")
+    assert sum(right) >= 3
+
+
+def flag_regions(board: Board, document_id: str) -> list[Region]:
+    return [
+        region("", RegionKind.PICTURE, id=f"{document_id}-p1-r{i}", box=flag_box(flag))
+        for i, flag in enumerate(board.flags, 2)
+    ]
+
+
+def flag_store(board: Board, folder: Path) -> Path:
+    """A store that holds the page as ingest would, but for stray strokes that OCR takes for words."""
+    source = evidence_of(board, folder, "flags")[0].source
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    document = Document(sha256[:16], sha256, "flags.pdf", str(source), "image/png", "", 1, source.stat().st_size)
+    head = region("Flags, and which colour is below which", RegionKind.PAGE_HEADER, id=f"{document.id}-p1-r1")
+    pictures = flag_regions(board, document.id)
+    chunks = [
+        Chunk(f"{document.id}-p1-c{i}", document.id, 1, r.kind, "", r.box, (Span(r.id, 0, 0, 0),))
+        for i, r in enumerate(pictures, 1)
+    ]
+    with Index.open(folder / "store", create=True) as index, index.writing():
+        pages = [Page(1, 100, 72, (head, *pictures))]
+        index.add(document, pages, chunks, source=source, text_vectors={}, image_vectors={})
+    return folder / "store"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.asking import Odds, about_image, yes_or_no_odds
-from eval.yes_no import read_yes_no
 from mmrag import testing
+from mmrag.asking import Odds, about_image, yes_or_no_odds
+from mmrag.yes_no import read_yes_no
 
 DOG = "Is there a dog in the image?"
 SAYS_YES = """\
@@ -192,6 +192,12 @@ def test_a_statement_answers_only_what_was_asked() -> None:
     assert read_yes_no("The value of x is 5, not smaller than 5.", "Is the value of x smaller than 5?") == "no"
     assert read_yes_no("图中有一只猫。", "图中有狗吗？") is None
     assert read_yes_no("图中有一只狗。", "图中有狗吗？") == "yes"
+
+
+def test_without_a_question_to_take_up_statements_are_not_read() -> None:
+    assert read_yes_no("The price did not fall.", None) is None
+    assert read_yes_no("There is a dog.", None) is None
+    assert read_yes_no("No, it did not fall.", None) == "no"
 
 
 WRAPPINGS = st.sampled_from(

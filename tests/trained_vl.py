@@ -121,13 +121,13 @@ def draw_board(board: Board) -> Image.Image:
     page = Image.new("RGB", (round(TOKENS[0] * _TOKEN), round(TOKENS[1] * _TOKEN)), "white")
     draw = ImageDraw.Draw(page)
     for flag in board.flags:
-        x0, y0, x1, y1 = _box(flag).to_pixels(*page.size)
+        x0, y0, x1, y1 = flag_box(flag).to_pixels(*page.size)
         draw.rectangle((x0, y0, x1, y1), fill=COLOURS[flag.bottom])
         draw.rectangle((x0, y0, x1, (y0 + y1) / 2), fill=COLOURS[flag.top])
     return page
 
 
-def _box(flag: Flag) -> BBox:
+def flag_box(flag: Flag) -> BBox:
     x, y = flag.place
     x0, y0, x1, y1 = x + _INSET, y + _INSET, x + 2 - _INSET, y + 1 - _INSET
     return BBox(x0 / TOKENS[0], y0 / TOKENS[1], x1 / TOKENS[0], y1 / TOKENS[1])
@@ -137,7 +137,7 @@ def evidence_of(board: Board, folder: Path, name: str = "page") -> list[Evidence
     """The flags as regions that retrieval found, of a page that lies in `folder`."""
     source = folder / f"{name}.png"
     draw_board(board).save(source)
-    found = [region("", RegionKind.PICTURE, id=f"r{i}", box=_box(flag)) for i, flag in enumerate(board.flags)]
+    found = [region("", RegionKind.PICTURE, id=f"r{i}", box=flag_box(flag)) for i, flag in enumerate(board.flags)]
     return [replace(evidence(item, name="flags.pdf"), source=source) for item in found]
 
 

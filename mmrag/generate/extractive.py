@@ -12,13 +12,14 @@ from typing import NamedTuple, Protocol
 from mmrag.abstain import RISK, Passage, confidence, coverage, least_confidence, rarity, signals
 from mmrag.tables import named_row
 from mmrag.text import is_mostly_cjk
-from mmrag.types import Claim, Draft, Evidence, RegionKind, TextSpan
+from mmrag.types import Claim, Draft, Evidence, RegionKind, Support, TextSpan, Verdict
 
 MAX_CANDIDATES = 96
 """Sentences that the cross-encoder reads for one question; the rest fall out by word overlap."""
 MAX_QUOTES = 3
 KEEP_WITHIN = 1.0
 """A further sentence is quoted when its log-odds come this close to the best one's."""
+_QUOTED = Verdict(Support.SUPPORTED, 1.0, "Quoted from the page.")
 # The cross-encoder's log-odds reach from -11 to 9: word overlap is spread as wide, so that KEEP_WITHIN means the same.
 _OVERLAP_SPREAD = 2.5
 
@@ -63,7 +64,7 @@ class ExtractiveGenerator:
         passages, quotes = [quote.passage for quote in ranked], _best(ranked)
         found = [signals(question, quote.passage, passages, evidence) for quote in quotes]
         claims = tuple(
-            Claim(quote.text, (quote.evidence.cite(quote.span),), confidence(of))
+            Claim(quote.text, (quote.evidence.cite(quote.span),), confidence(of), _QUOTED)
             for quote, of in zip(quotes, found, strict=True)
         )
         sure = claims[0].confidence  # what it is calibrated for: further quotes add to the best one

@@ -7,24 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import LLM
 
 from mmrag.abstain import RISK, page_confidence
-from mmrag.errors import GenerationError, MmragError, UsageError, brief
+from mmrag.asking import answered
+from mmrag.errors import GenerationError, UsageError
 from mmrag.generate.consistency import most_agreed
+from mmrag.generate.look import judge, look
 from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
 from mmrag.generate.reading import Sentence, read_reply, says_no_answer
-from mmrag.tables import named_row
-from mmrag.text import query_tokens, tokens
-from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Region, RegionKind, TextSpan
+from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Verdict
+from mmrag.verify import best_span
 
 VISUAL_TOKENS = 5_000
 SAMPLING_TEMPERATURE = 0.7
-_QUOTED = 0.4
-"""Share of a claim's words that a sentence of the region must hold to be quoted for it."""
 
 BoxDialect = Literal["thousandths", "pixels"]
 """How a model writes boxes: thousandths of the image (Qwen2-VL, Qwen3-VL), or its pixels (Qwen2.5-VL)."""
@@ -60,8 +59,8 @@ class GroundedGenerator:
         pages = self._mark(evidence)
         prompt = messages(question, pages)
         if self._samples == 1:
-            return self._draft(_asked(lambda: self.llm.chat(prompt)), pages)
-        responses = _asked(lambda: self._sampled(prompt))
+            return self._draft(answered(lambda: self.llm.chat(prompt)), pages)
+        responses = answered(lambda: self._sampled(prompt))
         drafts = [self._draft(response, pages) for response in responses]
         best, share = most_agreed([" ".join(claim.text for claim in draft.claims) for draft in drafts])
         return _agreed(drafts[best], share, len(drafts))
@@ -80,6 +79,10 @@ class GroundedGenerator:
         if last is None:
             raise GenerationError(f"{self.identity} replied nothing at all: ask again, or choose another model.")
         return self._draft(last, pages)
+
+    def look(self, claim: str, citation: Citation) -> Verdict:
+        """Whether the model sees what a claim says in the place that it cites, and not without that place."""
+        return judge(look(self.llm, claim, citation))
 
     def _mark(self, evidence: Sequence[Evidence]) -> list[MarkedPage]:
         return mark_pages(evidence, pages=self._pages, visual_tokens=self._visual_tokens, unit=self._unit)
@@ -125,21 +128,9 @@ _CUT_OFF = {
 }
 
 
-def _asked(call: Any) -> Any:
-    """What the LLM gives; whatever it raises, as an error that says what to do."""
-    try:
-        return call()
-    except MmragError:
-        raise
-    except Exception as error:  # every LLM class of LlamaIndex has its own
-        raise GenerationError(
-            f"The model gave no answer ({brief(error)}): check its settings or its server."
-        ) from error
-
-
 def _asked_in_pieces(llm: LLM, prompt: list[ChatMessage]) -> Iterator[ChatResponse]:
-    pieces = _asked(lambda: llm.stream_chat(prompt))
-    while (piece := _asked(lambda: next(pieces, None))) is not None:
+    pieces = answered(lambda: llm.stream_chat(prompt))
+    while (piece := answered(lambda: next(pieces, None))) is not None:
         yield piece
 
 
@@ -182,25 +173,7 @@ def _on_page(box: tuple[float, float, float, float], page: MarkedPage, dialect: 
 def _claim(text: str, items: Sequence[Evidence]) -> Claim:
     # Without a cross-encoder's word on it, what retrieval says of the page is all that is known.
     sure = max((page_confidence(item.agreement) for item in items), default=0.0)
-    return Claim(text, tuple(_citation(text, item) for item in items), sure)
-
-
-def _citation(text: str, item: Evidence) -> Citation:
-    """The region, with its sentence or row that says most of what the claim says."""
-    region = item.region
-    held = {span: _held(text, _read_alone(region, span)) for span in region.sentences[region.header_rows :]}
-    best = max(held, key=lambda span: held[span], default=None)
-    return item.cite(best if best and held[best] >= _QUOTED else None)
-
-
-def _read_alone(region: Region, span: TextSpan) -> str:
-    return named_row(region, span) if region.kind is RegionKind.TABLE else region.text[span.start : span.end]
-
-
-def _held(claim: str, text: str) -> float:
-    """The share (0..1) of a claim's words that a text holds; a figure counts as much as three other words."""
-    weights = {token: 3 if token[0].isdigit() else 1 for token in query_tokens(claim)}
-    return sum(weights[token] for token in weights.keys() & set(tokens(text))) / max(1, sum(weights.values()))
+    return Claim(text, tuple(item.cite(best_span(text, item)) for item in items), sure)
 
 
 def _agreed(draft: Draft, share: float, samples: int) -> Draft:

@@ -100,10 +100,10 @@ def messages(question: str, pages: Sequence[MarkedPage]) -> list[ChatMessage]:
     """The conversation that asks a model about the pages."""
     blocks: list[TextBlock | ImageBlock] = []
     for page in pages:
-        name = _one_line(page.first.document.name, _NAME_CHARACTERS)
+        name = one_line(page.first.document.name, _NAME_CHARACTERS)
         blocks.append(TextBlock(text=prompts.PAGE.format(page=page.first.page, document=name)))
         if page.image:
-            blocks.append(ImageBlock(image=_png(page.image), image_mimetype="image/png"))
+            blocks.append(ImageBlock(image=png(page.image), image_mimetype="image/png"))
         blocks.append(TextBlock(text="\n".join(_region(mark, item) for mark, item in page.marks.items()) + "\n\n"))
     blocks.append(TextBlock(text=prompts.QUESTION.format(question=_harmless(question))))
     return [
@@ -116,12 +116,12 @@ def _region(mark: int, item: Evidence) -> str:
     text = item.region.text.strip()
     cut = text[:_REGION_CHARACTERS] + (" …" if len(text) > _REGION_CHARACTERS else "")
     parts = {"mark": mark, "kind": str(item.region.kind).replace("_", " "), "text": _harmless(cut)}
-    title = _one_line(item.chunk.context, _TITLE_CHARACTERS) if item.region.kind in _TITLED else ""
+    title = one_line(item.chunk.context, _TITLE_CHARACTERS) if item.region.kind in _TITLED else ""
     line = prompts.TITLED_REGION.format(**parts, title=title) if title else prompts.REGION.format(**parts)
     return line.rstrip(": ")
 
 
-def _one_line(text: str, length: int) -> str:
+def one_line(text: str, length: int) -> str:
     return _harmless(" ".join("".join(c if c.isprintable() else " " for c in text).split())[:length])
 
 
@@ -130,7 +130,7 @@ def _harmless(text: str) -> str:
     return text.replace("<|", "< |")
 
 
-def _png(image: Image.Image) -> bytes:
+def png(image: Image.Image) -> bytes:
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

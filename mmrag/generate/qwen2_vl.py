@@ -102,6 +102,11 @@ class Qwen2VL(LLM):
         return self._model.identity
 
     @property
+    def token_side(self) -> int:
+        """Pixels along the side of a visual token; 0 where the processor resizes images and no budget holds."""
+        return self._model.resizable
+
+    @property
     def metadata(self) -> LLMMetadata:
         return LLMMetadata(
             context_window=self._model.context_window,

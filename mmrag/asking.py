@@ -8,20 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.llms import LLM
 
-from eval.yes_no import Verdict
-from mmrag.errors import GenerationError, MmragError, UsageError, brief
+from mmrag.errors import GenerationError, MmragError, brief
+from mmrag.yes_no import YesNo
 
-Load = Callable[[], Any]
-"""Gives the LLM; called once the data has been looked at, so that its mistakes show before gigabytes are loaded."""
-By = Literal["text", "logits"]
-"""How a model's verdict is read: from what it writes, or from its probabilities."""
-
-_WORDS: dict[Verdict, tuple[str, ...]] = {"yes": ("yes", "是", "有"), "no": ("no", "否", "没")}
+T = TypeVar("T")
+_WORDS: dict[YesNo, tuple[str, ...]] = {"yes": ("yes", "是", "有"), "no": ("no", "否", "没")}
 
 
 class Odds(NamedTuple):
@@ -36,7 +32,7 @@ class Odds(NamedTuple):
         return self.yes / (self.yes + self.no) if self.yes + self.no else 0.5
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> YesNo:
         return "yes" if self.yes > self.no else "no"
 
 
@@ -49,7 +45,7 @@ def yes_or_no_odds(llm: Any, messages: list[ChatMessage]) -> Odds:
     return Odds(*(_sum(scores[text] for text in _spellings(side) if text in scores) for side in ("yes", "no")))
 
 
-def _spellings(side: Verdict) -> list[str]:
+def _spellings(side: YesNo) -> list[str]:
     cased = (case(word) for word in _WORDS[side] for case in (str.lower, str.capitalize, str.upper))
     return list(dict.fromkeys(space + word for word, space in product(cased, ("", " "))))
 
@@ -81,19 +77,16 @@ def about_image(text: str, image: bytes | None) -> list[ChatMessage]:
 
 
 def reply(llm: LLM, messages: list[ChatMessage]) -> str:
+    return answered(lambda: llm.chat(messages)).message.content or ""
+
+
+def answered(call: Callable[[], T]) -> T:
+    """What the LLM gives; whatever it raises, as an error that says what to do."""
     try:
-        return llm.chat(messages).message.content or ""
+        return call()
     except MmragError:
         raise
     except Exception as error:  # every LLM class of LlamaIndex has its own
         raise GenerationError(
-            f"The model gave no answer ({brief(error)}): check its settings or its server, and run the command again; "
-            "it goes on with what is left."
+            f"The model gave no answer ({brief(error)}): check its settings or its server."
         ) from error
-
-
-def reading_of(llm: Any, by: By | None) -> By:
-    """Probabilities where the model gives them, unless something else is asked for."""
-    if by == "logits" and not hasattr(llm, "score"):
-        raise UsageError("--by logits needs a checkpoint in this process: a server gives no probabilities of answers.")
-    return by or ("logits" if hasattr(llm, "score") else "text")

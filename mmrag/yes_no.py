@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from mmrag.text import is_mostly_cjk
 
-Verdict = Literal["yes", "no"]
+YesNo = Literal["yes", "no"]
 
 _YES = "yes yeah yep yup ja oui sí sì sim да tak はい ええ うん 네 예 نعم"
 _NO = "no nope nah nein nee non não нет nie いいえ いえ 아니요 아니오 아뇨 لا"
@@ -83,8 +83,12 @@ _CLAUSE = re.compile(
 )
 
 
-def read_yes_no(answer: str, question: str = "") -> Verdict | None:
-    """`question` is needed for answers that say neither yes nor no, but state something of what was asked."""
+def read_yes_no(answer: str, question: str | None = "") -> YesNo | None:
+    """`question` is needed for answers that say neither yes nor no, but state something of what was asked.
+
+    None: such answers are not read. Of a question that denies something, "it did not fall", they would be misread.
+    """
+    states, question = question is not None, question or ""
     question = unicodedata.normalize("NFKC", question)
     text = _REASONING.sub(" ", unicodedata.normalize("NFKC", answer)).translate(_QUOTES)
     if (said := _in_json(text, question)) is not None:
@@ -102,13 +106,14 @@ def read_yes_no(answer: str, question: str = "") -> Verdict | None:
         return first
     if opened:
         return opened[0] if len(set(opened)) == 1 else None
-    return next((verdict for sentence in sentences if (verdict := _stated(sentence, question))), None)
+    stated = (_stated(sentence, question) for sentence in sentences if states)
+    return next((verdict for verdict in stated if verdict), None)
 
 
 _QUOTES = {0x2019: "'", 0x2018: "'", 0x201C: '"', 0x201D: '"', 0x200B: None, 0xFEFF: None, 0x3002: "。", 0x300C: '"'}
 
 
-def _in_json(text: str, question: str) -> tuple[Verdict | None] | None:
+def _in_json(text: str, question: str) -> tuple[YesNo | None] | None:
     """What a JSON value says, in a tuple; None where the answer is none."""
     inside = re.sub(r"^\s*```\w*|```\s*$", "", text.strip()).strip()
     if inside[:1] not in ("{", "["):
@@ -131,13 +136,13 @@ def _answers_in(value: Any) -> list[Any]:
 _ANSWER_KEYS = {"answer", "response", "result", "prediction", "verdict", "label", "output", "final_answer", "答案"}
 
 
-def _value_says(value: Any, question: str) -> Verdict | None:
+def _value_says(value: Any, question: str) -> YesNo | None:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return read_yes_no(value, question) if isinstance(value, str) and value[:1] not in "{[" else None
 
 
-def _openings(sentence: str) -> Iterator[Verdict]:
+def _openings(sentence: str) -> Iterator[YesNo]:
     """What the sentence opens with, or a clause after a turn: ", so yes." but not ", but no cat"."""
     first, *others = _CLAUSE.split(sentence)
     for clause in [first, *(clause for clause in others if _SHORT.match(clause))]:
@@ -148,7 +153,7 @@ def _openings(sentence: str) -> Iterator[Verdict]:
 _SHORT = re.compile(r"\W*(?:\w+\W+)?\w+\s*(?:[,.!]|$)")
 
 
-def _opening(text: str) -> Verdict | None:
+def _opening(text: str) -> YesNo | None:
     text = text.lstrip()
     if (preamble := _PREAMBLE.match(text)) and not _I_THINK_SO.match(text):
         text = text[preamble.end() :]
@@ -199,7 +204,7 @@ _CJK_FILLER = frozenset(
 )
 
 
-def _stated(sentence: str, question: str) -> Verdict | None:
+def _stated(sentence: str, question: str) -> YesNo | None:
     """By its clauses, or where none takes up all of the question, as a whole."""
     sentence = _NO_DOUBT.sub(" ", sentence)
     parts = [part for part in _CLAUSE.split(sentence) if part.strip()]
@@ -209,7 +214,7 @@ def _stated(sentence: str, question: str) -> Verdict | None:
     return None
 
 
-def _clause_says(clause: str, question: str) -> Verdict | None:
+def _clause_says(clause: str, question: str) -> YesNo | None:
     if is_mostly_cjk(clause):
         return _cjk_says(clause, question)
     low = clause.lower().strip(" ,-•")
@@ -231,7 +236,7 @@ def _clause_says(clause: str, question: str) -> Verdict | None:
     return "yes"
 
 
-def _cjk_says(clause: str, question: str) -> Verdict | None:
+def _cjk_says(clause: str, question: str) -> YesNo | None:
     if is_mostly_cjk(question) and not set(question) - _CJK_FILLER <= set(clause):
         return None
     clause = _CJK_WHETHER.sub("", clause)
