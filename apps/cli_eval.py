@@ -393,6 +393,39 @@ def groundedness(
         finish(run, path, as_json)
 
 
+@app.command()
+def tampering(
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="True claims that are drawn.")] = 200,
+    seed: Annotated[int, typer.Option(help="Which are drawn, and how they are tampered with.")] = 0,
+    nli: Annotated[str | None, typer.Option(help="An NLI model that decides, by hub name or folder.")] = None,
+    store: Store = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Does the verifier keep true claims, and catch a changed figure, another name, a moved citation?
+
+    Claims are made from sentences and table rows of the store. Needs no labels: any store will do.
+    """
+    with errors(debug):
+        from eval.tampering import evaluate_tampering, tampered_claims
+        from mmrag.index import Index
+        from mmrag.models import load_check
+
+        chosen = settings(store, nli=nli)
+        with Index.open(chosen.store) as index:
+            items = tampered_claims(index, count=count, seed=seed)
+        report = evaluate_tampering(items, load_check(chosen))
+        if as_json:
+            wrong = [{**item._asdict(), "reason": reason} for item, reason in report.wrong]
+            print_json({"seed": seed, "counts": report.counts, "wrong": wrong})
+            return
+        print_table(
+            ("claims", "judged rightly>", "of>"), ((kind, str(n), str(of)) for kind, (n, of) in report.counts.items())
+        )
+        for item, reason in report.wrong[:10]:
+            print_line(f"{item.kind}: {item.claim}  ({reason})")
+
+
 def finish(run: Run, path: Path, as_json: bool) -> None:
     """Write the run and its plot, and print it."""
     from eval.plots import plot_run

@@ -165,7 +165,7 @@ def citations(
                 rag,
                 data,
                 output,
-                lambda claim, passages: check is not None and check(claim, passages).support is Support.SUPPORTED,
+                lambda claim, passages: check(claim, passages).support is Support.SUPPORTED,
                 judge="words",
                 within_document=within_document,
                 risk=chosen.risk,

@@ -227,7 +227,7 @@ def open_rag(
         encoders = load_encoders(settings)
         index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
         reranker = reranker or load_reranker(settings)
-        check = load_check(settings)
+        check = None if settings.check == "none" else load_check(settings)
     except BaseException:
         index.close()
         raise

@@ -91,10 +91,8 @@ def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerato
     return ExtractiveGenerator(BundledCrossEncoder())
 
 
-def load_check(settings: Settings) -> Check | None:
-    """What holds a claim against passages; None where nothing is to be checked."""
-    if settings.check == "none":
-        return None
+def load_check(settings: Settings) -> Check:
+    """What holds a claim against passages."""
     from mmrag.encoders import BundledAligner
     from mmrag.rerank import HubEntailment
 
