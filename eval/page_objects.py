@@ -130,7 +130,8 @@ def _plain(label: str) -> str:
 
 _NEVER = re.compile(r"[\"“”„«»<>|{}\\\x00-\x1f\x7f]|\bhttps?:|www\.|@")
 _CUT_OFF = re.compile(
-    r"(?:[-–—,(&/]|\b(?:a|an|and|as|at|by|for|from|in|is|of|on|or|per|than|the|to|with|vs))$", re.IGNORECASE
+    r"(?:[-–—,(&/。，；：！？.;:!?]|\b(?:a|an|and|as|at|by|for|from|in|is|of|on|or|per|than|the|to|with|vs))$",
+    re.IGNORECASE,
 )
 
 
