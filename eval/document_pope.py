@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import zip_longest
@@ -33,6 +32,8 @@ from mmrag.yes_no import YesNo
 SETTINGS = ("random", "frequent", "adversarial")
 PER_PAGE = 3
 """Objects that are there, and in each setting as many that are not, as POPE has them."""
+_FREQUENT = 20
+"""So many count as the most frequent: the very first would be asked for on every page."""
 _MOST_PIXELS = 2_500_000
 """A page of A4 at 150 dpi is 2.2 million."""
 
@@ -81,17 +82,20 @@ def _read(index: Index) -> Iterator[PageObjects]:
 
 
 class _Collection:
-    """All pages' objects, by document and by how many pages have them."""
+    """All pages' objects, by document and by how many documents and pages have them."""
 
     def __init__(self, pages: Iterator[PageObjects], drawn: random.Random) -> None:
         self._drawn = drawn
         self._pages: dict[str, list[PageObjects]] = {}
-        counts: dict[tuple[str, Kind], Counter[str]] = {}
+        where: dict[tuple[str, Kind], dict[str, list[str]]] = {}
         for page in pages:
             self._pages.setdefault(page.document_id, []).append(page)
-            for kind, texts in page.objects.items():
-                counts.setdefault(_group(page, kind), Counter()).update(texts)
-        self._frequent = {key: [text for text, _ in of.most_common()] for key, of in counts.items()}
+            for kind, text in ((kind, text) for kind, texts in page.objects.items() for text in texts):
+                where.setdefault(_group(page, kind), {}).setdefault(text, []).append(page.document_id)
+        # By documents first: what stands at the head of every page of one is not frequent.
+        self._frequent = {
+            group: sorted(of, key=lambda text: (-len(set(of[text])), -len(of[text]))) for group, of in where.items()
+        }
 
     def in_turn(self) -> Iterator[PageObjects]:
         """A page of each document, then another of each: a long one does not crowd out the others."""
@@ -101,10 +105,11 @@ class _Collection:
 
     def candidates(self, page: PageObjects, kind: Kind, text: str) -> Mapping[str, Iterator[str]]:
         """By setting, what may be asked as absent instead of `text`, the best first."""
-        frequent = self._frequent[_group(page, kind)]
+        known = self._frequent[_group(page, kind)]
+        frequent, others = known[:_FREQUENT], known[_FREQUENT:]
         return {
-            "random": iter(self._drawn.sample(frequent, len(frequent))),
-            "frequent": iter(frequent),
+            "random": iter(self._drawn.sample(known, len(known))),
+            "frequent": iter([*self._drawn.sample(frequent, len(frequent)), *others]),
             "adversarial": self._altered(text) if kind == "figure" else self._nearest(page, kind),
         }
 

@@ -117,7 +117,8 @@ def _goes_on(rest: list[str]) -> bool:
 
 _HAS_FIGURE = re.compile(r"\d")
 _NUMBERING = re.compile(
-    r"^(?:(?:[A-Z]|\d+)(?:\.\d+)*[.)]?\s+|[（(]?[一二三四五六七八九十\d]+[）)、.．]\s*|第[一二三四五六七八九十]+[章节条]\s*)"
+    r"^(?:\d\s+|(?:[A-Z]|\d+)(?:\.\d+)+[.)]?\s+|(?:[A-Z]|\d+)[.)]\s+"  # not the 12 of "12 weeks ended"
+    r"|[（(]?[一二三四五六七八九十\d]+[）)、.．]\s*|第[一二三四五六七八九十]+[章节条]\s*)"
 )
 _FOOTNOTE = re.compile(r"\s*(?:[(\[]\w{1,2}[)\]]|[*†‡]+)+$")
 _LEADERS = re.compile(r"[\s.…·_]{3,}$|[\s:：]+$")
@@ -130,7 +131,8 @@ def _plain(label: str) -> str:
 
 _NEVER = re.compile(r"[\"“”„«»<>|{}\\\x00-\x1f\x7f]|\bhttps?:|www\.|@")
 _CUT_OFF = re.compile(
-    r"(?:[-–—,(&/]|\b(?:a|an|and|as|at|by|for|from|in|is|of|on|or|per|than|the|to|with|vs))$", re.IGNORECASE
+    r"(?:[-–—,(&/。，；：！？.;:!?]|\b(?:a|an|and|as|at|by|for|from|in|is|of|on|or|per|than|the|to|with|vs))$",
+    re.IGNORECASE,
 )
 
 
@@ -149,13 +151,16 @@ def is_label(text: str) -> bool:
 # -- text ------------------------------------------------------------------------------------------------------------
 
 _FIGURE = re.compile(
-    r"(?<![\w.,/:\-–−+#'’\[])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\d{3,})%?(?![\w/:\-–+'’%\]]|[.,]\d|\.\w)"
+    r"(?<![\w.,/:\-–−+#'’\[])(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.\d+|\d{3,5})%?(?![\w/:\-–+'’%\]]|[.,]\d|\.\w)"
 )
-_YEAR = re.compile(r"(?:19|20)\d\d")
+_YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
 
 
 def figures(text: str) -> list[str]:
-    """Numbers of two significant digits or more, as printed; no years, and no parts of dates, codes or references."""
+    """Numbers of two significant digits or more, as printed; no years, and no parts of dates, codes or references.
+
+    More than five digits in a row without commas are mostly a code.
+    """
     return [
         figure
         for figure in _FIGURE.findall(unicodedata.normalize("NFKC", text))
@@ -166,7 +171,7 @@ def figures(text: str) -> list[str]:
 # After a word in small letters, where a capital means a name; "of" and the like may stand within.
 _NAME = re.compile(
     r"(?<![\w'’-])(?!and )[a-z]+[,;]? ([A-Z][a-z]+(?:(?: of| of the| for| de)? [A-Z][a-z]+){1,4})"
-    r"(?![\w'’-]| [A-Z&(]| and [A-Z]|/)"
+    r"(?![\w'’-]| [A-Z&(]| (?:and|of|for|de)(?: the)? [A-Z]|/)"
 )
 _CHINESE_NAME = re.compile(r"《([\u4e00-\u9fff]{4,20})》")
 _MONTHS = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b")
