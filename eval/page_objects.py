@@ -38,6 +38,8 @@ class PageObjects(NamedTuple):
     def lacks(self, kind: Kind, text: str) -> bool:
         """Whether it is certain: not among the words nor inside one or a longer number, nor anything much alike."""
         wanted = squeeze(text)
+        if kind == "name" and any(squeeze(form) in self.squeezed for form in _short_forms(text)):
+            return False
         if not wanted or wanted in self.squeezed:
             return False
         alike: float = (
@@ -166,6 +168,14 @@ def figures(text: str) -> list[str]:
         for figure in _FIGURE.findall(unicodedata.normalize("NFKC", text))
         if len(re.sub(r"\D", "", figure).strip("0")) >= 2 and not _YEAR.fullmatch(figure)
     ]
+
+
+_PARTS = re.compile(r" (?:of|for|de) ")
+
+
+def _short_forms(name: str) -> tuple[str, str]:
+    """By which a text goes on to call it: `Holm` for Ida Holm, `The Severn` for The Severn of Wales."""
+    return name.split()[-1], _PARTS.split(name)[0]
 
 
 # After a word in small letters, where a capital means a name; "of" and the like may stand within.

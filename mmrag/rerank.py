@@ -65,14 +65,10 @@ class HubCrossEncoder:
     """A CrossEncoder of sentence-transformers that gives one score for a pair, by hub name or local folder."""
 
     def __init__(self, name: str, *, device: str | None = None) -> None:
-        require("torch", extra="full")
-        require("sentence_transformers", extra="full")
-        where = placement(device, None)
-        folder = locate(name, None, _FORM)
-        self._model = load_cross_encoder(name, folder, *where)
+        self._model, weights = _loaded(name, device)
         if (count := self._model.num_labels) != 1:
             raise UsageError(f"{name} gives {count} scores for a pair: name a reranker that gives one.")
-        self.identity = f"cross-encoder:{identify(name, None, folder)}"
+        self.identity = f"cross-encoder:{weights}"
 
     def score(self, question: str, passages: Sequence[str]) -> list[float]:
         """The model's raw logits."""
@@ -88,13 +84,9 @@ class HubEntailment:
     """An NLI model (or a cross-encoder of one score) as the probability that a premise entails a hypothesis."""
 
     def __init__(self, name: str, *, device: str | None = None) -> None:
-        require("torch", extra="full")
-        require("sentence_transformers", extra="full")
-        where = placement(device, None)
-        folder = locate(name, None, _FORM)
-        self._model = load_cross_encoder(name, folder, *where)
+        self._model, weights = _loaded(name, device)
         self._entails = _entailment_label(name, self._model)
-        self.identity = f"nli:{identify(name, None, folder)}"
+        self.identity = f"nli:{weights}"
 
     def __call__(self, premise: str, hypothesis: str) -> float:
         import torch
@@ -114,7 +106,16 @@ def _entailment_label(name: str, model: Any) -> int:
     return found[0]
 
 
-def load_cross_encoder(name: str, folder: Path, device: str, dtype: str) -> Any:
+def _loaded(name: str, device: str | None) -> tuple[Any, str]:
+    """The model, and what names its weights."""
+    require("torch", extra="full")
+    require("sentence_transformers", extra="full")
+    where = placement(device, None)
+    folder = locate(name, None, _FORM)
+    return _load(name, folder, *where), identify(name, None, folder)
+
+
+def _load(name: str, folder: Path, device: str, dtype: str) -> Any:
     import torch
     from sentence_transformers import CrossEncoder
 

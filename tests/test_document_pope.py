@@ -89,8 +89,8 @@ def test_labels_of_rows_and_columns_are_those_that_can_be_asked_for() -> None:
 
 def test_figures_are_numbers_as_printed() -> None:
     text = (
-        "It rose by 38.4% to 51,024 from $1,200.50 (in 2024, not 1790), see [206], 3.1.2, page 12, 2021-04-23, 4,5 and COVID19; "
-        "100 is one digit, 0.07 too, 0.75 not. Call 555-1234 in Mumbai 400021. Rs. 345/-"
+        "It rose by 38.4% to 51,024 from $1,200.50 (in 2024, not 1790), see [206], 3.1.2, page 12, 2021-04-23, 4,5; "
+        "COVID19; 100 is one digit, 0.07 too, 0.75 not. Call 555-1234 in Mumbai 400021. Rs. 345/-"
     )
     assert figures(text) == ["38.4%", "51,024", "1,200.50", "0.75"]
 
@@ -130,6 +130,8 @@ def test_absent_means_nowhere_on_the_page_nor_in_a_longer_number_nor_nearly() ->
     assert read.lacks("figure", "38.6")
     assert not any(read.lacks("row", label) for label in ("Wind park", "WIND PARKS", "Net revenue", "Net revenues", ""))
     assert read.lacks("row", "Battery storage")
+    assert not any(read.lacks("name", name) for name in ("Ida Wind", "Wind Parks of the North"))
+    assert read.lacks("name", "Wind Harbour")
 
 
 def test_each_object_of_a_page_is_listed_once() -> None:

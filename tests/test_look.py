@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -81,6 +82,13 @@ def test_the_region_is_shown_alone_and_gone_from_its_page(page: Path) -> None:
     assert alone.getpixel((1, 1)) == (255, 255, 255)  # a margin of paper
     x0, y0, x1, y1 = LAMP.to_pixels(*rest.size)
     assert np.asarray(rest)[y0:y1, x0:x1].std(axis=(0, 1)).max() == 0  # flat
+
+
+def test_threads_may_look_at_once(page: Path) -> None:
+    expected = region_image(cited(page)).tobytes()
+    with ThreadPoolExecutor(8) as threads:
+        images = threads.map(lambda _: region_image(cited(page)), range(24))
+    assert all(image.tobytes() == expected for image in images)
 
 
 @pytest.fixture(scope="module")
