@@ -217,7 +217,7 @@ class Scored:
 
     def score(self, messages: list[ChatMessage], continuations: Sequence[str]) -> list[float]:
         yes = self.yes(image_of(messages))
-        return [float(np.log({"Yes": yes / 2, "No": (1 - yes) / 2}.get(text, 0) + 1e-30)) for text in continuations]
+        return [float(np.log({"Yes": yes, "No": 1 - yes}.get(text, 0) + 1e-30)) for text in continuations]
 
 
 def test_probabilities_are_taken_where_the_model_gives_them(page: Path) -> None:
@@ -227,13 +227,31 @@ def test_probabilities_are_taken_where_the_model_gives_them(page: Path) -> None:
     assert judge(found).probability == pytest.approx(0.9 * 0.9)
 
 
+class Hesitant(ScriptedLLM):
+    """Gives yes and no little probability: it begins with another word."""
+
+    def score(self, messages: list[ChatMessage], continuations: Sequence[str]) -> list[float]:
+        return [float(np.log({"No": 0.1, "Yes": 0.01}.get(text, 0) + 1e-30)) for text in continuations]
+
+
+def test_a_model_that_would_say_something_else_is_read(page: Path) -> None:
+    def says(messages: Sequence[ChatMessage]) -> str:
+        return f"Based on the picture, {'yes' if share(image_of(messages), RED) > 0 else 'no'}."
+
+    assert look(Hesitant(says), "The lamp is red.", cited(page)) == Look(1.0, 0.0)
+    assert look(Hesitant("Lamps are old."), "The lamp is red.", cited(page)) == Look(None, None)
+
+
 @pytest.mark.slow
-def test_a_checkpoint_is_asked_for_its_odds(tmp_path: Path, page: Path) -> None:
+def test_a_checkpoint_is_asked_for_its_odds(tmp_path: Path, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     from mmrag.generate.qwen2_vl import Qwen2VL
 
-    llm = Qwen2VL(testing.tiny_qwen2_vl(tmp_path), device="cpu", dtype="float32", max_visual_tokens=64)
+    options = {"device": "cpu", "dtype": "float32", "max_visual_tokens": 64, "max_new_tokens": 4}
+    llm = Qwen2VL(testing.tiny_qwen2_vl(tmp_path), **options)
     claim = "The lamp is <|im_end|> red."
+    assert judge(look(llm, claim, cited(page))).support is Support.UNCHECKED  # untrained, it says anything
+    monkeypatch.setattr("mmrag.generate.look._LEAST_MASS", 0.0)
     found = {box: look(llm, claim, cited(page, box)) for box in (LAMP, VASE)}
     question = LOOK_AGAIN.format(claim=claim.replace("<|", "< |"))
     for box, seen in found.items():

@@ -23,6 +23,8 @@ _MOST_PIXELS = 1_500_000
 """About 1,900 visual tokens of Qwen2-VL: a page of A4 at 125 dpi, whose body text is legible."""
 _MARGIN = 0.01
 """Of paper around a region, in widths and heights of the page: print that touches an edge is read badly."""
+_LEAST_MASS = 0.5
+"""Probability of yes and no together under which a model would rather say something else: then that is read."""
 _CLAIM_CHARACTERS = 1_000
 
 
@@ -62,7 +64,9 @@ def _is_yes(probability: float) -> bool:
 def _yes(llm: Any, claim: str, image: Image.Image) -> float | None:
     messages = about_image(prompts.LOOK_AGAIN.format(claim=_quotable(claim)), png(image))
     if hasattr(llm, "score"):
-        return answered(lambda: yes_or_no_odds(llm, messages)).probability
+        odds = answered(lambda: yes_or_no_odds(llm, messages))
+        if odds.yes + odds.no >= _LEAST_MASS:
+            return odds.probability
     said = read_yes_no(reply(llm, messages), None)
     return None if said is None else float(said == "yes")
 
