@@ -122,11 +122,8 @@ def test_a_passage_longer_than_the_model_reads_is_read_whole() -> None:
 
 def looked_at() -> list[Evidence]:
     vase = region("The vase on the table is blue. It was made in Delft.", id="r2")
-    return [
-        evidence(region(LAMPS, id="r1")),
-        evidence(vase, page_number=2),
-        evidence(region("", RegionKind.PICTURE, id="r3")),
-    ]
+    picture = evidence(region("", RegionKind.PICTURE, id="r3"), context="Figure 1. The table is round.")
+    return [evidence(region(LAMPS, id="r1")), evidence(vase, page_number=2), picture]
 
 
 def draft(*claims: tuple[str, int | None]) -> Draft:
