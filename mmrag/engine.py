@@ -133,7 +133,7 @@ class Rag:
 
     def _answer(self, question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
         """The draft with its claims checked."""
-        if check := self._check:
+        if (check := self._check) and any(claim.verdict is None for claim in draft.claims):
             drop = self._drop_unsupported
             draft = _timed(timings, "check", lambda: check_draft(draft, evidence, check, drop=drop))
         if self._looks_again and isinstance(self.generator, LooksAgain):

@@ -425,7 +425,7 @@ def test_a_page_does_not_hold_the_words_of_a_description(described: Rag) -> None
 
 def test_a_description_is_never_quoted(described: Rag) -> None:
     for asked in ("What hovers above the red cliffs?", "Who reads the newspaper?", "Where does the ferry leave?"):
-        answer = described.ask(asked)
+        answer = described.ask(asked, risk=1)  # whatever it would quote
         generated = " ".join(evidence.region.description for evidence in answer.evidence)
         assert "zeppelin" in generated
         assert "zeppelin" not in json.dumps(answer.to_json()["citations"])

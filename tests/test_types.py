@@ -10,7 +10,20 @@ from build import RELAXED, evidence, region
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmrag.types import ABSTENTION, Answer, BBox, Chunk, Citation, Claim, Region, RegionKind, Word, merge_lines
+from mmrag.types import (
+    ABSTENTION,
+    Answer,
+    BBox,
+    Chunk,
+    Citation,
+    Claim,
+    Region,
+    RegionKind,
+    Support,
+    Verdict,
+    Word,
+    merge_lines,
+)
 
 UNIT = st.floats(0, 1)
 BOXES = st.builds(lambda xs, ys: BBox(min(xs), min(ys), max(xs), max(ys)), st.tuples(UNIT, UNIT), st.tuples(UNIT, UNIT))
@@ -140,9 +153,12 @@ def citation(region_id: str = "d-p2-r3", quote: str = "The lamp is red.") -> Cit
     return Citation("lamp.pdf", "d", 2, region_id, box, quote, (box,), Path("stored.pdf"))
 
 
+SEEN = Verdict(Support.SUPPORTED, 0.9, "Seen.")
+
+
 def test_answer_as_json() -> None:
     claims = (
-        Claim("It is red.", (citation(), citation("d-p2-r4", "Red, then.")), 0.9),
+        Claim("It is red.", (citation(), citation("d-p2-r4", "Red, then.")), 0.9, SEEN),
         Claim("It was made in Delft.", (citation("d-p5-r1", "Made in Delft."),), 0.55555),
     )
     answer = Answer(
@@ -155,8 +171,20 @@ def test_answer_as_json() -> None:
         "abstained": False,
         "confidence": 0.1235,
         "claims": [
-            {"text": "It is red.", "confidence": 0.9, "regions": ["d-p2-r3", "d-p2-r4"]},
-            {"text": "It was made in Delft.", "confidence": 0.5555, "regions": ["d-p5-r1"]},
+            {
+                "text": "It is red.",
+                "confidence": 0.9,
+                "regions": ["d-p2-r3", "d-p2-r4"],
+                "support": "supported",
+                "reason": "Seen.",
+            },
+            {
+                "text": "It was made in Delft.",
+                "confidence": 0.5555,
+                "regions": ["d-p5-r1"],
+                "support": None,
+                "reason": None,
+            },
         ],
         "citations": [
             {**place, "region": "d-p2-r3", "quote": "The lamp is red.", "claim": "It is red."},
