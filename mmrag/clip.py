@@ -17,7 +17,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
 
 from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, file_names, identify, locate, placement
-from mmrag.errors import MissingExtra, MmragError, UsageError, brief, require
+from mmrag.errors import MissingExtra, MmragError, UsageError, brief, require, require_installed
 from mmrag.render import ImageInput, open_image
 from mmrag.tags import Calibration
 
@@ -66,13 +66,12 @@ class ClipEncoder(MultiModalEmbedding):
         embed_batch_size: int = 32,
         **kwargs: Any,  # LlamaIndex's own: callback_manager, embeddings_cache, num_workers, rate_limiter
     ) -> None:
-        require("torch", extra="full")
-        require("transformers", extra="full")
+        require_installed("torch", "transformers", extra="full")
+        folder = locate(str(model_name), revision, _FORM)
         where = placement(device, dtype)
         super().__init__(model_name=str(model_name), embed_batch_size=embed_batch_size, **kwargs)
         self.device, self.dtype = where
         self.revision = revision
-        folder = locate(self.model_name, revision, _FORM)
         model, self._tokenizer, self._image_processor, self._calibration = _load(self.model_name, folder, self.dtype)
         self._model = model.to(self.device)
         self._identity = f"clip:{identify(self.model_name, revision, folder)}"

@@ -14,7 +14,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 
 from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, file_names, identify, locate, placement
-from mmrag.errors import MmragError, UsageError, brief, require
+from mmrag.errors import MmragError, UsageError, brief, require, require_installed
 
 MAX_TOKENS = 512
 """Question and passage together: no chunk is longer, and a model of 8,192 would let one long table cost seconds."""
@@ -108,11 +108,9 @@ def _entailment_label(name: str, model: Any) -> int:
 
 def _loaded(name: str, device: str | None) -> tuple[Any, str]:
     """The model, and what names its weights."""
-    require("torch", extra="full")
-    require("sentence_transformers", extra="full")
-    where = placement(device, None)
+    require_installed("torch", "sentence_transformers", extra="full")
     folder = locate(name, None, _FORM)
-    return _load(name, folder, *where), identify(name, None, folder)
+    return _load(name, folder, *placement(device, None)), identify(name, None, folder)
 
 
 def _load(name: str, folder: Path, device: str, dtype: str) -> Any:

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, file_names, identify, locate, placement
-from mmrag.errors import MissingExtra, MmragError, UsageError, brief, require
+from mmrag.errors import MissingExtra, MmragError, UsageError, brief, require, require_installed
 from mmrag.generate.conversation import Conversation, blinded, fitted, images_of
 from mmrag.generate.decoding import Contrast, Decoding, Draw, Watch, contrasted, cut_at_stop
 
@@ -70,10 +70,9 @@ class VisionLanguageModel:
         device_map: Any = None,
         load_in_4bit: bool = False,
     ) -> None:
-        require("torch", extra="full")
-        require("transformers", extra="full")
-        self.device, self.dtype = placement(device, dtype or fast_dtype(device))
+        require_installed("torch", "transformers", extra="full")
         folder = locate(name, revision, _FORM)
+        self.device, self.dtype = placement(device, dtype or fast_dtype(device))
         if load_in_4bit:
             device_map = device_map or {"": self.device}
         self._model, self._processor = _load(name, folder, self.dtype, device_map, load_in_4bit)
