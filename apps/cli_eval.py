@@ -367,9 +367,6 @@ def compare(
             print_comparison(found)
 
 
-# -- shared by the measurements --------------------------------------------------------------------------------------
-
-
 @app.command()
 def groundedness(
     data: Annotated[list[Path], typer.Option(help="Labelled claims, JSON lines; repeatable.")],
@@ -424,6 +421,9 @@ def tampering(
         )
         for item, reason in report.wrong[:10]:
             print_line(f"{item.kind}: {item.claim}  ({reason})")
+
+
+# -- shared by the measurements --------------------------------------------------------------------------------------
 
 
 def finish(run: Run, path: Path, as_json: bool) -> None:

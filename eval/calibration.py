@@ -28,6 +28,12 @@ def auroc(sure: Array, right: Array) -> float:
     return float(np.mean((below + upto) / 2) / len(bad))
 
 
+def balanced_accuracy(said: Array, right: Array) -> float:
+    """Mean of the shares of right and of wrong ones that are told as such; 0.5 is chance."""
+    shares = [np.mean(said[right == label] == label) for label in (0, 1) if np.any(right == label)]
+    return float(np.mean(shares))
+
+
 def brier(sure: Array, right: Array) -> float:
     return float(np.mean((sure - right) ** 2))
 

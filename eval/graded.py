@@ -90,7 +90,7 @@ def _agreement(rows: Sequence[Row], metric: str) -> dict[str, Score]:
     said = verdicts_by_threshold(values, right, clusters)
     return {
         "AUROC": calibration.score(calibration.auroc, values, right, clusters),
-        "balanced accuracy": calibration.score(balanced_accuracy, said, right, clusters),
+        "balanced accuracy": calibration.score(calibration.balanced_accuracy, said, right, clusters),
         "kappa": calibration.score(kappa, said, right, clusters),
     }
 
@@ -101,15 +101,11 @@ def verdicts_by_threshold(values: Array, right: Array, clusters: Sequence[str], 
     for held_out in calibration.folds(clusters, folds):
         steps = np.unique(values[~held_out])
         thresholds = np.append((steps[:-1] + steps[1:]) / 2, np.inf) if len(steps) > 1 else np.array([steps[0]])
-        merits = [balanced_accuracy((values[~held_out] > t).astype(float), right[~held_out]) for t in thresholds]
+        merits = [
+            calibration.balanced_accuracy((values[~held_out] > t).astype(float), right[~held_out]) for t in thresholds
+        ]
         said[held_out] = values[held_out] > thresholds[int(np.argmax(merits))]
     return said
-
-
-def balanced_accuracy(said: Array, right: Array) -> float:
-    """Mean of the shares of right and of wrong answers that are told as such; 0.5 is chance."""
-    shares = [np.mean(said[right == label] == label) for label in (0, 1) if np.any(right == label)]
-    return float(np.mean(shares))
 
 
 def kappa(said: Array, right: Array) -> float:

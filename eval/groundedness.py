@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eval.metrics import Score, auroc
+from eval.calibration import auroc, balanced_accuracy
+from eval.metrics import Score
 from eval.runs import OnProgress, Row, Run, Scores, collect, made_by, run_path
+from mmrag.abstain import coverage
 from mmrag.errors import UsageError
 from mmrag.text import is_mostly_cjk, query_tokens, sentence_spans, tokens
-from mmrag.verify import Entail, aligned, examine, logistic, nearness
+from mmrag.verify import Entail, examine, probability
 
 FOLDS, RESAMPLES = 10, 1000
 
@@ -133,18 +135,14 @@ def verifier_score(align: Any, entail: Entail | None = None) -> Callable[[Labell
     """Probability that the source supports the claim, as `mmrag.verify` has it."""
 
     def score(item: LabelledClaim) -> float:
-        findings = examine(item.claim, [item.source])
-        if entail:
-            return entail(item.source, item.claim) * (0.5 if findings.penalty else 1.0)
-        return logistic(nearness(aligned(item.claim, [item.source], align)) - findings.penalty)
+        return probability(item.claim, [item.source], align, entail=entail)
 
     return score
 
 
 def word_overlap(item: LabelledClaim) -> float:
     """Share of the claim's words that stand in the source."""
-    wanted, held = query_tokens(item.claim), set(tokens(item.source))
-    return sum(token in held for token in wanted) / max(1, len(wanted))
+    return coverage(item.source, dict.fromkeys(query_tokens(item.claim), 1.0))
 
 
 def encoder_cosine(encoder: Any) -> Callable[[LabelledClaim], float]:
@@ -221,12 +219,6 @@ def best_threshold(values: Any, labels: Any, families: Any) -> float:
 def _mean_balanced(said: Any, labels: Any, families: Any) -> float:
     names = dict.fromkeys(families.tolist())
     return float(np.mean([balanced_accuracy(said[families == n], labels[families == n]) for n in names]))
-
-
-def balanced_accuracy(said: Any, labels: Any) -> float:
-    """Mean of the shares of supported and of other rows that are taken for what they are; of one where there is one."""
-    shares = [np.mean(said[labels == side] == side) for side in (True, False) if (labels == side).any()]
-    return float(np.mean(shares))
 
 
 def _set_score(values: Any, labels: Any, said: Any) -> SetScore:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -112,10 +111,3 @@ def score_rankings(
     for metric in measures.iter_calc(list(parsed), qrels, run):
         values[parsed[metric.measure]][metric.query_id] = metric.value
     return values
-
-
-def auroc(values: Any, labels: Any) -> float:
-    """Chance that a positive's value is above a negative's, ties counting half; 0.5 where one side is empty."""
-    values, labels = np.asarray(values, dtype=float), np.asarray(labels, dtype=bool)
-    above = values[labels][:, None] - values[~labels][None, :]  # (positives, negatives)
-    return float(np.mean((above > 0) + 0.5 * (above == 0))) if above.size else 0.5

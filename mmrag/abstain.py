@@ -112,7 +112,7 @@ def named(question: str, text: str) -> float:
 
 def confidence(signals: Mapping[str, float]) -> float:
     """Probability (0..1) that the quoted region holds what was asked for; 0 without signals."""
-    return _logistic(sum(_WEIGHTS[name] * signals[name] for name in _WEIGHTS) + _BIAS) if signals else 0.0
+    return logistic(sum(_WEIGHTS[name] * signals[name] for name in _WEIGHTS) + _BIAS) if signals else 0.0
 
 
 def page_confidence(agreement: float) -> float:
@@ -120,10 +120,10 @@ def page_confidence(agreement: float) -> float:
 
     For what a model writes: of the page only, and not calibrated on its claims.
     """
-    return _logistic(_AGREEMENT * agreement + _PAGE_BIAS)
+    return logistic(_AGREEMENT * agreement + _PAGE_BIAS)
 
 
-def _logistic(odds: float) -> float:
+def logistic(odds: float) -> float:
     return 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
 
 

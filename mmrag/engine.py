@@ -23,7 +23,7 @@ from mmrag.render import ImageInput
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
 from mmrag.types import Answer, Citation, Draft, Evidence, Verdict
-from mmrag.verify import Check, check_draft, look_again
+from mmrag.verify import Check, check_draft, look_again, without_unsupported
 
 EVIDENCE_PAGES = 8
 EVIDENCE_PER_PAGE = 6
@@ -134,11 +134,12 @@ class Rag:
     def _answer(self, question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
         """The draft with its claims checked."""
         if (check := self._check) and any(claim.verdict is None for claim in draft.claims):
-            drop = self._drop_unsupported
-            draft = _timed(timings, "check", lambda: check_draft(draft, evidence, check, drop=drop))
+            draft = _timed(timings, "check", lambda: check_draft(draft, evidence, check))
         if self._looks_again and isinstance(self.generator, LooksAgain):
             look = self.generator.look
             draft = _timed(timings, "look", lambda: look_again(draft, look))
+        if self._drop_unsupported:
+            draft = without_unsupported(draft)
         return Answer(
             question=question,
             claims=draft.claims,

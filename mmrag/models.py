@@ -94,9 +94,12 @@ def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerato
 def load_check(settings: Settings) -> Check:
     """What holds a claim against passages."""
     from mmrag.encoders import BundledAligner
-    from mmrag.rerank import HubEntailment
 
-    entail = HubEntailment(settings.nli, device=settings.device) if settings.nli else None
+    entail = None
+    if settings.nli:
+        from mmrag.rerank import HubEntailment
+
+        entail = HubEntailment(settings.nli, device=settings.device)
     return partial(check, align=BundledAligner().align, entail=entail)
 
 

@@ -16,23 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
-from llama_index.core.base.llms.generic_utils import (
-    chat_response_to_completion_response,
-    stream_chat_response_to_completion_response,
-)
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseGen,
     LLMMetadata,
     MessageRole,
 )
 from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.llms import CustomLLM
+from llama_index.core.llms import LLM
 
 from mmrag.errors import require
+from mmrag.generate.streams import ByChat
 
 _TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 _LETTERS = string.ascii_lowercase + string.digits + string.punctuation
@@ -78,7 +73,7 @@ class HashEncoder(BaseEmbedding):
         return self._get_text_embedding(query)
 
 
-class ScriptedLLM(CustomLLM):
+class ScriptedLLM(ByChat, LLM):
     """A LlamaIndex LLM whose replies are a function of the messages; `asked` keeps all messages and options."""
 
     asked: list[tuple[list[ChatMessage], dict[str, Any]]] = []  # noqa: RUF012 -- pydantic copies it
@@ -106,12 +101,6 @@ class ScriptedLLM(CustomLLM):
         text = self.chat(messages, **kwargs).message.content or ""
         ends = [match.end() for match in re.finditer(r"\S+\s*", text)] or [0]
         return (self._response(text[:end], text[start:end]) for start, end in zip([0, *ends], ends, strict=False))
-
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return chat_response_to_completion_response(self.chat([ChatMessage(content=prompt)], **kwargs))
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        return stream_chat_response_to_completion_response(self.stream_chat([ChatMessage(content=prompt)], **kwargs))
 
     def _response(self, text: str, delta: str | None = None) -> ChatResponse:
         message = ChatMessage(role=MessageRole.ASSISTANT, content=text)

@@ -6,12 +6,13 @@ stands under. The rules see what a model of words does not: "rose" and "fell", 9
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import quantiles
 from typing import NamedTuple
 
+from mmrag.abstain import coverage, logistic
 from mmrag.facts import figures, missing_figures
 from mmrag.opposites import CJK_DENIALS, DENIALS, OPPOSITES
 from mmrag.tables import named_row
@@ -36,7 +37,7 @@ _FIFTH, _THREE = (0.863, 0.084), (0.750, 0.094)
 # Logistic regression of people's labels on what is left after the penalties; every public set weighs alike.
 _THRESHOLD, _SLOPE = -0.35, 1.0
 _QUOTED = re.compile(r"[\"“«「『]((?:[^\s\"“”«»「」『』]+\s){2,}[^\"“”«»「」『』]+|[\u4e00-\u9fff，、]{6,})[\"”»」』]")
-_NAME = re.compile(r"(?<![.!?:]\s)(?<!^)\b[A-Z][A-Za-z]*[A-Za-z-]*\b")
+_NAME = re.compile(r"(?<![.!?:]\s)(?<!^)\b[A-Z][A-Za-z-]*\b")
 _PREFIXES = "un in im ir il non dis de sub anti mis".split()
 
 
@@ -66,17 +67,31 @@ def check(claim: str, passages: Sequence[str], align: Align, *, entail: Entail |
     if _is_verbatim(claim, passages) and not findings.penalty:
         return Verdict(Support.SUPPORTED, 0.99, "The words stand there.")
     words = aligned(claim, passages, align)
-    probability = logistic(nearness(words) - findings.penalty)
-    if entail:
-        probability = max(entail(passage, claim) for passage in passages) * (0.5 if findings.penalty else 1.0)
+    sure = _entailed(claim, passages, findings, entail) if entail else _near(words, findings)
     against = _said_instead(claim, findings, passages)
-    if against and (findings.figures or probability < SUPPORTED_FROM):
-        return Verdict(Support.CONTRADICTED, probability, against)
+    if against and (findings.figures or sure < SUPPORTED_FROM):
+        return Verdict(Support.CONTRADICTED, sure, against)
     lacks = findings.figures or findings.names or findings.quotes
-    if probability >= SUPPORTED_FROM and not lacks:
-        return Verdict(Support.SUPPORTED, probability, "Its words and figures are there.")
-    support = Support.PARTLY if probability >= PARTLY_FROM else Support.UNSUPPORTED
-    return Verdict(support, probability, _reason(findings, words))
+    if sure >= SUPPORTED_FROM and not lacks:
+        return Verdict(Support.SUPPORTED, sure, "Its words and figures are there.")
+    support = Support.PARTLY if sure >= PARTLY_FROM else Support.UNSUPPORTED
+    return Verdict(support, sure, _reason(findings, words))
+
+
+def probability(claim: str, passages: Sequence[str], align: Align, *, entail: Entail | None = None) -> float:
+    """0..1 that the passages say what the claim says, with no regard to what a verdict asks for besides."""
+    findings = examine(claim, passages)
+    if entail:
+        return _entailed(claim, passages, findings, entail)
+    return _near(aligned(claim, passages, align), findings)
+
+
+def _entailed(claim: str, passages: Sequence[str], findings: Findings, entail: Entail) -> float:
+    return max(entail(passage, claim) for passage in passages) * (0.5 if findings.penalty else 1.0)
+
+
+def _near(words: Sequence[tuple[str, float]], findings: Findings) -> float:
+    return logistic(_SLOPE * (nearness(words) - findings.penalty - _THRESHOLD))
 
 
 def _said_instead(claim: str, findings: Findings, passages: Sequence[str]) -> str:
@@ -118,11 +133,10 @@ Check = Callable[[str, Sequence[str]], Verdict]
 """`check` with its models."""
 
 
-def check_draft(draft: Draft, evidence: Sequence[Evidence], checker: Check, *, drop: bool = False) -> Draft:
+def check_draft(draft: Draft, evidence: Sequence[Evidence], checker: Check) -> Draft:
     """The draft with a verdict on every claim that has none yet.
 
-    A claim that its citations do not support is cited anew where another region of the evidence does; with `drop`, what
-    no region supports is left out, and an answer of which nothing is left abstains.
+    A claim that its citations do not support is cited anew where another region of the evidence does.
     """
     if draft.abstained or all(claim.verdict for claim in draft.claims):
         return draft
@@ -131,10 +145,20 @@ def check_draft(draft: Draft, evidence: Sequence[Evidence], checker: Check, *, d
     for claim in draft.claims:
         checked, note = _checked(claim, evidence, checker)
         notes += [note] if note else []
-        if drop and checked.verdict and checked.verdict.support in (Support.UNSUPPORTED, Support.CONTRADICTED):
-            notes.append(f"Left out, because nothing supports it: {claim.text}")
-            continue
         claims.append(checked)
+    return _of_claims(draft, claims, notes)
+
+
+def without_unsupported(draft: Draft) -> Draft:
+    """The draft without the claims that nothing supports; one of which nothing is left abstains."""
+    wrong = [c for c in draft.claims if c.verdict and c.verdict.support in (Support.UNSUPPORTED, Support.CONTRADICTED)]
+    if not wrong:
+        return draft
+    notes = [f"Left out, because nothing supports it: {claim.text}" for claim in wrong]
+    return _of_claims(draft, [claim for claim in draft.claims if claim not in wrong], [*draft.notes, *notes])
+
+
+def _of_claims(draft: Draft, claims: Sequence[Claim], notes: Sequence[str]) -> Draft:
     sure = max((claim.confidence for claim in claims), default=0.0)
     return replace(draft, claims=tuple(claims), abstained=not claims, confidence=sure, notes=tuple(notes))
 
@@ -144,8 +168,7 @@ def look_again(draft: Draft, look: Callable[[str, Citation], Verdict]) -> Draft:
 
     It decides where words could not; where both say something, the less sure of them counts.
     """
-    claims = tuple(_looked_at(claim, look) for claim in draft.claims)
-    return replace(draft, claims=claims, confidence=max((claim.confidence for claim in claims), default=0.0))
+    return _of_claims(draft, [_looked_at(claim, look) for claim in draft.claims], draft.notes)
 
 
 def _looked_at(claim: Claim, look: Callable[[str, Citation], Verdict]) -> Claim:
@@ -222,20 +245,9 @@ def aligned(claim: str, passages: Sequence[str], align: Align) -> list[tuple[str
 def nearness(words: Sequence[tuple[str, float]]) -> float:
     """In spreads above the mean of published claims: the fifth of the words that is least near, and the last three."""
     near = sorted(value for _, value in words) or [-1.0]
-    fifth = near[0] if len(near) == 1 else _quantile(near, 0.2)
+    fifth = quantiles(near, n=5, method="inclusive")[0] if len(near) > 1 else near[0]
     three = sum(near[:3]) / len(near[:3])
     return 0.5 * (fifth - _FIFTH[0]) / _FIFTH[1] + 0.5 * (three - _THREE[0]) / _THREE[1]
-
-
-def logistic(score: float) -> float:
-    return 1 / (1 + math.exp(-_SLOPE * (score - _THRESHOLD)))
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    place = share * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def _holds(source: str, quote: str) -> bool:
@@ -298,5 +310,4 @@ def _read_alone(region: Region, span: TextSpan) -> str:
 
 def _held(claim: str, text: str) -> float:
     """The share (0..1) of a claim's words that a text holds; a figure counts as much as three other words."""
-    weights = {token: 3 if token[0].isdigit() else 1 for token in query_tokens(claim)}
-    return sum(weights[token] for token in weights.keys() & set(tokens(text))) / max(1, sum(weights.values()))
+    return coverage(text, {token: 3.0 if token[0].isdigit() else 1.0 for token in query_tokens(claim)})

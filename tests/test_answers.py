@@ -18,9 +18,10 @@ import mmrag.verify
 from apps.cli import app
 from apps.demo_documents import QUESTIONS
 from eval.answers import ANSWERED, CONFIDENCE, cross_validated, is_given, scores
+from eval.calibration import balanced_accuracy
 from eval.citations import Cited, score_claim
 from eval.citations import scores as citation_scores
-from eval.graded import balanced_accuracy, kappa, score_graded, verdicts_by_threshold
+from eval.graded import kappa, score_graded, verdicts_by_threshold
 from eval.runs import Row, load_run
 from mmrag.errors import UsageError
 from mmrag.text import query_tokens, tokens

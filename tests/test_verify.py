@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mmrag
-from eval.groundedness import LabelledClaim, balanced_accuracy, evaluate, judge_keywords, load_claims, word_overlap
-from eval.metrics import auroc
+from eval.calibration import auroc, balanced_accuracy
+from eval.groundedness import LabelledClaim, evaluate, judge_keywords, load_claims, word_overlap
 from eval.tampering import evaluate_tampering, tampered_claims
 from mmrag.encoders import BundledAligner
 from mmrag.errors import UsageError
@@ -22,7 +22,7 @@ from mmrag.index import Index
 from mmrag.rerank import HubEntailment
 from mmrag.testing import ScriptedLLM, tiny_cross_encoder
 from mmrag.types import Claim, Draft, Evidence, RegionKind, Support, Verdict
-from mmrag.verify import Check, check, check_draft, examine, look_again, nearness
+from mmrag.verify import Check, check, check_draft, examine, look_again, nearness, without_unsupported
 
 LAMPS = "The lamp in the hall is red and was made by Philips in 1820. Sales of lamps rose to 5.2 million in 2024."
 
@@ -166,10 +166,10 @@ def test_a_claim_without_a_citation_finds_one_or_is_unsupported(by_words: Check)
 
 def test_what_nothing_supports_is_dropped_where_that_is_wanted(by_words: Check) -> None:
     both = draft(("The lamp is red.", 0), ("The lamp was sold for 900 guilders.", 0))
-    checked = check_draft(both, looked_at(), by_words, drop=True)
+    checked = without_unsupported(check_draft(both, looked_at(), by_words))
     assert [claim.text for claim in checked.claims] == ["The lamp is red."]
     assert checked.notes == ("Left out, because nothing supports it: The lamp was sold for 900 guilders.",)
-    alone = check_draft(draft(("The lamp was sold for 900 guilders.", 0)), looked_at(), by_words, drop=True)
+    alone = without_unsupported(check_draft(draft(("The lamp was sold for 900 guilders.", 0)), looked_at(), by_words))
     assert (alone.abstained, alone.claims, alone.confidence) == (True, (), 0.0)
 
 
@@ -268,7 +268,7 @@ def test_balanced_accuracy_and_auroc_by_hand() -> None:
 
     said, labels = np.array([1, 1, 0, 0, 0], bool), np.array([1, 0, 0, 0, 1], bool)
     assert balanced_accuracy(said, labels) == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert auroc([0.9, 0.8, 0.8, 0.1], [1, 1, 0, 0]) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
+    assert auroc(np.array([0.9, 0.8, 0.8, 0.1]), np.array([1, 1, 0, 0])) == pytest.approx((1 + 1 + 0.5 + 1) / 4)
 
 
 def labelled(name: str, dataset: str, supported: bool) -> LabelledClaim:

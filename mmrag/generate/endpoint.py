@@ -6,28 +6,18 @@ holds for OpenAI: no key, organisation or header. What failures mean is `server.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import weakref
-from collections.abc import Sequence
 from io import BytesIO
 from threading import BoundedSemaphore
 from typing import Any
 
 import httpx
 import openai
-from llama_index.core.base.llms.generic_utils import (
-    chat_response_to_completion_response,
-    stream_chat_response_to_completion_response,
-)
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
-    ChatResponseAsyncGen,
     ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
     ImageBlock,
     MessageRole,
 )
@@ -38,7 +28,7 @@ from llama_index.llms.openai_like import OpenAILike
 from mmrag.errors import UsageError, brief
 from mmrag.generate.conversation import payload, read_messages
 from mmrag.generate.server import CONNECT_SECONDS, READ_SECONDS, Server, http_options
-from mmrag.generate.streams import in_threads
+from mmrag.generate.streams import ByChat, Messages
 from mmrag.settings import is_base_url
 
 _NO_KEY = "none"  # the protocol wants one; servers without keys take any
@@ -46,10 +36,8 @@ _REASONS = {"stop": "end"}
 """Why a response ends, where mmrag's own models say it otherwise than OpenAI's protocol."""
 _SENT_AS_THEY_ARE = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
-Messages = Sequence[ChatMessage]
 
-
-class Endpoint(OpenAILike):  # type: ignore[misc]  # the package has no types
+class Endpoint(ByChat, OpenAILike):  # type: ignore[misc]  # the package has no types
     """Asks `model` at `base_url`. The constructor raises GenerationError where no server is there.
 
     Connections that break, 429 and 5xx are tried again `max_retries` times, with pauses that grow or as long as the
@@ -127,24 +115,6 @@ class Endpoint(OpenAILike):  # type: ignore[misc]  # the package has no types
                 raise httpx.RemoteProtocolError("the stream ended without an end")
             yield _told_why(last.model_copy(update={"delta": ""}), reason)
 
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return chat_response_to_completion_response(self.chat(_one_message(prompt), **kwargs))
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        return stream_chat_response_to_completion_response(self.stream_chat(_one_message(prompt), **kwargs))
-
-    async def achat(self, messages: Messages, **kwargs: Any) -> ChatResponse:
-        return await asyncio.to_thread(self.chat, messages, **kwargs)
-
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return await asyncio.to_thread(self.complete, prompt, formatted, **kwargs)
-
-    async def astream_chat(self, messages: Messages, **kwargs: Any) -> ChatResponseAsyncGen:
-        return in_threads(self.stream_chat(messages, **kwargs))
-
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        return in_threads(self.stream_complete(prompt, formatted, **kwargs))
-
     def _checked(self, messages: Messages, options: dict[str, Any]) -> list[ChatMessage]:
         """What can be sent; UsageError where the fault is the caller's and not the server's."""
         known = {*inspect.signature(self._get_client().chat.completions.create).parameters, "max_new_tokens"}
@@ -217,7 +187,3 @@ def _image(block: ImageBlock, opened: Any) -> ImageBlock:
 def _told_why(response: ChatResponse, reason: str | None) -> ChatResponse:
     response.additional_kwargs["stopped"] = _REASONS.get(reason or "", reason or "end")
     return response
-
-
-def _one_message(prompt: str) -> list[ChatMessage]:
-    return [ChatMessage(role=MessageRole.USER, content=prompt)]

@@ -6,7 +6,6 @@ Knows messages, streams and what to do when memory runs out; the tensors are `vl
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llama_index.core.base.llms.generic_utils import (
-    chat_response_to_completion_response,
-    stream_chat_response_to_completion_response,
-)
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
-    ChatResponseAsyncGen,
     ChatResponseGen,
-    CompletionResponse,
-    CompletionResponseAsyncGen,
-    CompletionResponseGen,
     LLMMetadata,
     MessageRole,
 )
@@ -38,7 +29,7 @@ from mmrag.errors import OutOfMemory, UsageError, brief
 from mmrag.generate.budget import token_count
 from mmrag.generate.conversation import Conversation, images_of, read_messages
 from mmrag.generate.decoding import Decoding, cut_at_stop, held_back
-from mmrag.generate.streams import in_threads
+from mmrag.generate.streams import ByChat, Messages
 from mmrag.generate.vlm import Prompt, Reply, VisionLanguageModel
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
@@ -46,11 +37,10 @@ DEFAULT_REVISION = "895c3a49bc3fa70a340399125c650a463535e71c"  # the answers of 
 VISUAL_TOKENS = 5_000
 """Five A4 pages at 90 dpi, or two at 150: body text stays legible, and a 2B model and its cache fit into 8 GB."""
 
-Messages = Sequence[ChatMessage]
 T = TypeVar("T")
 
 
-class Qwen2VL(LLM):
+class Qwen2VL(ByChat, LLM):
     """Answers chat messages of `TextBlock` and `ImageBlock`; `model_name` is a hub name or a local folder.
 
     Fields of `Decoding` and `max_visual_tokens` may also be given to a single call, as keyword arguments. Every
@@ -155,24 +145,6 @@ class Qwen2VL(LLM):
     def stream_chat(self, messages: Messages, **kwargs: Any) -> ChatResponseGen:
         decoding, budget = self._decoding(kwargs)
         return self._stream(read_messages(messages), budget, decoding)
-
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return chat_response_to_completion_response(self.chat(_one_message(prompt), **kwargs))
-
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        return stream_chat_response_to_completion_response(self.stream_chat(_one_message(prompt), **kwargs))
-
-    async def achat(self, messages: Messages, **kwargs: Any) -> ChatResponse:
-        return await asyncio.to_thread(self.chat, messages, **kwargs)
-
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        return await asyncio.to_thread(self.complete, prompt, formatted, **kwargs)
-
-    async def astream_chat(self, messages: Messages, **kwargs: Any) -> ChatResponseAsyncGen:
-        return in_threads(self.stream_chat(messages, **kwargs))
-
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
-        return in_threads(self.stream_complete(prompt, formatted, **kwargs))
 
     def _decoding(self, choices: dict[str, Any]) -> tuple[Decoding, int]:
         """What a call asks for; what it leaves open is as the constructor was told."""
@@ -299,10 +271,6 @@ class _Relay:
         if self._error is not None:
             raise self._error
         return self._reply  # type: ignore[return-value]  # one of the two is there when the thread has ended
-
-
-def _one_message(prompt: str) -> list[ChatMessage]:
-    return [ChatMessage(role=MessageRole.USER, content=prompt)]
 
 
 def _assistant(text: str) -> ChatMessage:
