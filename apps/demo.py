@@ -25,11 +25,19 @@ class DemoResult:
     answers: tuple[Answer, ...]
 
 
+def demo_folder() -> Path:
+    return user_data_path("mmrag") / "demo"
+
+
+def demo_store(folder: Path | None = None) -> Path:
+    """A demo of an older version may have left its store in the folder: each format has one of its own."""
+    return (folder or demo_folder()) / f"store-{FORMAT}"
+
+
 def run_demo(folder: Path | None, on_progress: Callable[[Progress], None]) -> DemoResult:
     """Everything lands in `folder` (documents, store, answers.html); a second run finds its documents unchanged."""
-    folder = (folder or user_data_path("mmrag") / "demo").expanduser().resolve()
-    # A demo of an older version may have left its store here: each format has one of its own.
-    settings = load_settings("offline", store=folder / f"store-{FORMAT}")
+    folder = (folder or demo_folder()).expanduser().resolve()
+    settings = load_settings("offline", store=demo_store(folder))
     files = build_demo_documents(folder / "documents")
     with open_rag(settings, create=True) as rag:
         report = ingest_files(rag.index, files, rag.encoders, on_progress=on_progress)

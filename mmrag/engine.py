@@ -121,6 +121,7 @@ class Rag:
         top_k: int = EVIDENCE_PAGES,
         documents: Sequence[str] | None = None,
         risk: float | None = None,
+        image: ImageInput | None = None,
     ) -> Iterator[str | Answer]:
         """As `ask`: the reply piece by piece as the model writes it, then the Answer that `ask` gives."""
         wish = self.risk if risk is None else check_risk(risk)
@@ -130,6 +131,9 @@ class Rag:
         draft = yield from self.generator.stream(question, evidence, risk=wish)
         timings["generate"] = perf_counter() - started
         yield self._answer(question, draft, evidence, timings)
+
+    def stand_alone(self, question: str, earlier: Sequence[str]) -> str:
+        return question
 
     def _answer(self, question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
         """The draft with its claims checked."""

@@ -1,0 +1,343 @@
+"""The page where a collection is asked: the conversation, and beside it the page that a citation names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from apps.demo_documents import QUESTIONS
+from apps.ui.export import answer_markdown, conversation_markdown, nearest
+from apps.ui.library import Collection, demo_collection
+from apps.ui.parts import answer_component, plain, show_page
+from apps.ui.state import Turn, collection, conversation, index, problems, rag
+from apps.ui.welcome import welcome
+from apps.ui.words import t
+from mmrag.errors import MmragError
+from mmrag.index import Index
+from mmrag.types import Answer, BBox, Citation, Claim, Document, Evidence, Support, Verdict
+
+PICTURES = ["png", "jpg", "jpeg", "webp"]
+
+
+def ask_page() -> None:
+    here = collection()
+    if here is None:
+        welcome()
+        return
+    with problems():
+        documents = index(here).documents()
+        turns = conversation().turns.setdefault(here.store, [])
+        chosen = _sidebar(here, turns, documents)
+        if not documents:
+            st.info(t("This collection holds no documents yet."))
+        elif not turns:
+            _suggestions(here, turns)
+        _conversation(here, turns)
+        if turns and not (turns[-1].answer or turns[-1].error):
+            _answer(here, turns)
+        _input(turns, chosen, disabled=not documents)
+
+
+# -- the question ----------------------------------------------------------------------------------------------------
+
+
+def _sidebar(here: Collection, turns: list[Turn], documents: Sequence[Document]) -> tuple[str, ...]:
+    """Which documents are to be searched; none for all."""
+    names = {document.id: document.name for document in documents}
+    with st.sidebar:
+        chosen = st.multiselect(
+            t("Only in these documents"), names, format_func=names.__getitem__, placeholder=t("All documents")
+        )
+        if turns:
+            answers = [turn.answer for turn in turns if turn.answer]
+            if st.button(t("New conversation"), icon=":material/add_comment:", width="stretch"):
+                turns.clear()
+                st.session_state.pop("shown", None)
+                st.rerun()
+            _export(here, answers)
+    return tuple(chosen)
+
+
+def _export(here: Collection, answers: list[Answer]) -> None:
+    def pictured() -> str:
+        from apps.overlay import answers_html
+
+        return answers_html(answers, title=here.name)
+
+    with st.popover(t("Export"), icon=":material/download:", width="stretch", disabled=not answers):
+        st.download_button(
+            t("As Markdown"),
+            lambda: conversation_markdown(answers),
+            "answers.md",
+            "text/markdown",
+            width="stretch",
+            on_click="ignore",
+        )
+        st.download_button(
+            t("As a page with pictures (HTML)"),
+            pictured,
+            "answers.html",
+            "text/html",
+            width="stretch",
+            on_click="ignore",
+        )
+
+
+def _suggestions(here: Collection, turns: list[Turn]) -> None:
+    if here.store != demo_collection().store:
+        return
+    st.caption(t("You could ask:"))
+    for number, question in enumerate(QUESTIONS):
+        if st.button(plain(question.text), key=f"suggestion-{number}", icon=":material/chat_bubble:"):
+            turns.append(Turn(question.text))
+            st.rerun()
+
+
+def _input(turns: list[Turn], documents: tuple[str, ...], *, disabled: bool) -> None:
+    said = st.chat_input(
+        t("Ask this collection"),
+        accept_file=True,
+        file_type=PICTURES,
+        max_upload_size=20,
+        max_chars=2000,
+        disabled=disabled,
+        key="question",
+    )
+    if said and (said.text.strip() or said.files):
+        picture = said.files[0].getvalue() if said.files else None
+        turns.append(Turn(said.text.strip(), picture=picture, documents=documents))
+        st.rerun()
+
+
+# -- the answer ------------------------------------------------------------------------------------------------------
+
+
+def _answer(here: Collection, turns: list[Turn]) -> None:
+    """Answers the last question, shown while it is written. Left half-way, it begins anew when the page is back."""
+    turn = turns[-1]
+    with st.chat_message("assistant", avatar=":material/manage_search:"):
+        place, said = st.empty(), ""
+        place.caption(t("Looking …"))
+        try:
+            asked = rag(here)
+            earlier = [before.answer.question for before in turns[:-1] if before.answer]
+            turn.asked = turn.question if turn.as_typed else asked.stand_alone(turn.question, earlier)
+            for piece in asked.ask_stream(turn.asked, image=turn.picture, documents=turn.documents or None):
+                if isinstance(piece, Answer):
+                    turn.answer = piece
+                    break
+                said += piece
+                place.text(said)  # a reply that is not yet read is shown as text, never as Markdown
+        except (MmragError, OSError) as error:
+            turn.error = str(error)
+    st.session_state["shown"] = (len(turns) - 1, 0)
+    st.rerun()
+
+
+class Place(NamedTuple):
+    """What a chip leads to."""
+
+    document: str
+    document_id: str
+    page: int
+    region: str
+    source: Path
+    quote: str = ""
+    lines: tuple[BBox, ...] = ()
+    verdict: Verdict | None = None
+    claim: str = ""
+
+
+def places(answer: Answer) -> list[Place]:
+    """Every citation in order; of an abstention the nearest evidence."""
+    if answer.abstained:
+        return [_near(item) for item in nearest(answer)]
+    return [_cited(claim, citation) for claim in answer.claims for citation in claim.citations]
+
+
+def _near(item: Evidence) -> Place:
+    return Place(item.document.name, item.document.id, item.page, item.region.id, item.source)
+
+
+def _cited(claim: Claim, c: Citation) -> Place:
+    return Place(c.document, c.document_id, c.page, c.region, c.source, c.quote, c.lines, claim.verdict, claim.text)
+
+
+def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
+    """What the component shows."""
+    found = list(enumerate(places(answer)))
+    numbered = iter(found)
+    sure = t(
+        "How likely the cited region holds what was asked for"
+        if answer.signals
+        else "How likely the cited page answers"
+    )
+    return {
+        "abstained": answer.abstained,
+        "said": t(answer.text) if answer.abstained else "",
+        "sentences": [
+            {
+                "text": claim.text,
+                "support": _support(claim.verdict),
+                "remark": _remark(claim),
+                "reason": claim.verdict.reason if claim.verdict else "",
+                "places": [_chip(*next(numbered)) for _ in claim.citations],
+            }
+            for claim in ([] if answer.abstained else answer.claims)
+        ],
+        "notes": list(answer.notes),
+        "nearest": [_named(number, place) for number, place in found] if answer.abstained else [],
+        "selected": selected,
+        "sure": "" if answer.abstained else t("{share} sure", share=f"{answer.confidence:.0%}"),
+        "markdown": answer_markdown(answer),
+        "words": {
+            "sure": t(holds if answer.signals else page),
+            "nearest": t("Nearest places"),
+            "copy": t("Copy"),
+            "copied": t("Copied"),
+        },
+    }
+
+
+def _support(verdict: Verdict | None) -> str:
+    return str(verdict.support if verdict else Support.UNCHECKED)
+
+
+def _remark(claim: Claim) -> str:
+    if not claim.citations:
+        return t("no source")
+    if claim.verdict is None or claim.verdict.support is Support.SUPPORTED:
+        return ""
+    return t(str(claim.verdict.support))
+
+
+def _chip(number: int, place: Place) -> dict[str, Any]:
+    title = t("Source {number}: {document}, page {page}", number=number + 1, document=place.document, page=place.page)
+    return {"index": number, "label": str(number + 1), "title": title}
+
+
+def _named(number: int, place: Place) -> dict[str, Any]:
+    name = t("{document}, page {page}", document=place.document, page=place.page)
+    return {"index": number, "label": name, "title": name}
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+@st.fragment
+def _conversation(here: Collection, turns: list[Turn]) -> None:
+    """A fragment: to select a citation runs nothing else again."""
+    if not turns:
+        return
+    talk, beside = st.columns([3, 2.4], gap="large")
+    with talk:
+        for number, turn in enumerate(turns):
+            _turn(number, turn, turns)
+    shown = st.session_state.get("shown")
+    if shown and shown[0] < len(turns) and (answer := turns[shown[0]].answer):
+        found = places(answer)
+        if shown[1] < len(found):
+            with beside.container(key="beside"), problems():
+                _beside(index(here), found, shown)
+
+
+def _turn(number: int, turn: Turn, turns: list[Turn]) -> None:
+    with st.chat_message("user", avatar=":material/person:"):
+        st.text(turn.question)
+        if turn.picture:
+            st.image(turn.picture, width=160)
+    if not (turn.answer or turn.error):
+        return
+    with st.chat_message("assistant", avatar=":material/manage_search:"):
+        if turn.asked and turn.asked != turn.question:
+            st.caption(t("Asked as: {question}", question=plain(turn.asked)))
+            if st.button(t("Ask it as typed"), key=f"as-typed-{number}", type="tertiary"):
+                turns.append(Turn(turn.question, picture=turn.picture, documents=turn.documents, as_typed=True))
+                st.rerun()
+        if turn.error:
+            st.error(plain(turn.error), icon=":material/error:")
+            if number == len(turns) - 1 and st.button(t("Ask again"), key=f"again-{number}"):
+                turn.error = ""
+                st.rerun()
+            return
+        if turn.answer:
+            shown = st.session_state.get("shown")
+            key = f"answer-{number}"
+            answer_component(
+                data=answer_data(turn.answer, shown[1] if shown and shown[0] == number else None),
+                key=key,
+                on_place_change=_selects(number, key),
+            )
+
+
+def _selects(number: int, key: str) -> Callable[[], None]:
+    def select() -> None:
+        if (place := st.session_state[key].place) is not None:
+            st.session_state["shown"] = (number, int(place))
+
+    return select
+
+
+def _beside(held: Index, found: Sequence[Place], shown: tuple[int, int]) -> None:
+    place = found[shown[1]]
+    page = held.page(place.document_id, place.page)
+    if page is None:
+        st.info(t("The document has been removed since."))
+        return
+    _steps(found, shown)
+    show_page(
+        place.source,
+        page,
+        name=place.document,
+        active=place.region,
+        lines=place.lines,
+        support=_support(place.verdict) if place.claim else "",
+        key="cited-page",
+    )
+    _why(place)
+
+
+def _steps(found: Sequence[Place], shown: tuple[int, int]) -> None:
+    turn, at = shown
+    title, back, on, close = st.columns([7, 1, 1, 1], vertical_alignment="center")
+    place = found[at]
+    title.markdown(f"**{plain(place.document)}** · {t('page {page} of the file', page=place.page)}")
+    for column, icon, words, to in (
+        (back, "chevron_left", "Previous source", at - 1),
+        (on, "chevron_right", "Next source", at + 1),
+    ):
+        if column.button(
+            "",
+            icon=f":material/{icon}:",
+            help=t(words),
+            key=words,
+            type="tertiary",
+            disabled=not 0 <= to < len(found),
+        ):
+            st.session_state["shown"] = (turn, to)
+            st.rerun(scope="fragment")
+    if close.button("", icon=":material/close:", help=t("Close"), key="close-page", type="tertiary"):
+        st.session_state.pop("shown")
+        st.rerun(scope="fragment")
+
+
+_TONES = {
+    Support.SUPPORTED: ("green", "check_circle"),
+    Support.PARTLY: ("orange", "contrast"),
+    Support.UNSUPPORTED: ("red", "cancel"),
+    Support.CONTRADICTED: ("red", "cancel"),
+    Support.UNCHECKED: ("gray", "help"),
+}
+
+
+def _why(place: Place) -> None:
+    """The quote, and what checking it against the region has shown."""
+    if place.quote:
+        st.markdown(f"> {plain(place.quote)}")
+    if place.verdict:
+        colour, icon = _TONES[place.verdict.support]
+        st.markdown(f":{colour}-badge[:material/{icon}: {t(str(place.verdict.support))}]")
+        st.caption(plain(t(place.verdict.reason)))

@@ -1,0 +1,105 @@
+"""What several pages show: text from outside, an answer with its citations, a page with its regions.
+
+Everything that documents, file names and models say goes through `plain` into Markdown, or as data into the two
+components, whose scripts put it on the page as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from PIL import Image
+
+from apps.ui.words import t
+from mmrag.render import render_page
+from mmrag.types import BBox, Evidence, Page, RegionKind
+
+_HERE = Path(__file__).parent
+PAGE_DPI = 144
+THUMBNAIL_DPI = 26
+
+
+def plain(text: str) -> str:
+    """Text from outside as Markdown that shows nothing else: no image, link, markup, formula or icon comes of it."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def _component(name: str) -> Any:
+    return st.components.v2.component(
+        f"mmrag_{name}",
+        js=(_HERE / f"{name}.js").read_text(encoding="utf-8"),
+        css=(_HERE / f"{name}.css").read_text(encoding="utf-8"),
+    )
+
+
+answer_component = _component("answer")
+page_component = _component("page")
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def page_picture(source: Path, number: int, dpi: int = PAGE_DPI) -> str:
+    """The page as a data URL."""
+    return data_url(render_page(source, number, dpi=dpi))
+
+
+@st.cache_data(show_spinner=False, max_entries=4096)
+def thumbnail(source: Path, number: int) -> str:
+    return data_url(render_page(source, number, dpi=THUMBNAIL_DPI))
+
+
+def data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def show_page(
+    source: Path,
+    page: Page,
+    *,
+    name: str,
+    active: str | None = None,
+    lines: Sequence[BBox] = (),
+    support: str = "",
+    key: str,
+) -> str | None:
+    """A page that can be zoomed, its regions outlined, `active` (a region's id) most of all and its `lines` marked.
+
+    Returns the id of a region that was just selected.
+    """
+    data = {
+        "image": page_picture(source, page.number),
+        "alt": t("{document}, page {page}", document=name, page=page.number),
+        "ratio": page.height / page.width if page.width else 1.4,
+        "regions": [
+            {"id": region.id, "box": list(region.box), "kind": kind_name(region.kind), "text": region.text[:300]}
+            for region in page.regions
+        ],
+        "active": active,
+        "lines": [list(line) for line in lines],
+        "support": support,
+        "words": {name: t(text) for name, text in _PAGE_WORDS.items()},
+    }
+    region: str | None = page_component(data=data, key=key, on_region_change=lambda: None).region
+    return region
+
+
+_PAGE_WORDS = {"in": "Zoom in", "out": "Zoom out", "fit": "Whole page"}
+
+
+def kind_name(kind: RegionKind) -> str:
+    return t(str(kind).replace("_", " "))
+
+
+def place_name(item: Evidence) -> str:
+    return t("{document}, page {page}", document=item.document.name, page=item.page)

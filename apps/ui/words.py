@@ -1,0 +1,102 @@
+"""The interface in two languages: English as it stands in the code, Chinese by what stands here.
+
+What documents, models and the library say is not translated.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+
+def t(text: str, **values: object) -> str:
+    """The text in the chosen language, with its {values} put in."""
+    told = CHINESE.get(text, text) if language() == "zh" else text
+    return told.format(**values) if values else told
+
+
+def language() -> str:
+    """What was chosen, else what the browser speaks."""
+    chosen = st.session_state.get("language")
+    if chosen in LANGUAGES:
+        return str(chosen)
+    return "zh" if (st.context.locale or "").lower().startswith("zh") else "en"
+
+
+CHINESE = {
+    # -- around every page ---------------------------------------------------------------------------------------------
+    "Ask": "提问",
+    "Collections": "文档集",
+    "Evidence": "证据",
+    "Evals": "评测",
+    "Settings": "设置",
+    "Collection": "文档集",
+    "Language": "语言",
+    "Ask your documents, and see the exact place that answers.": "向文档提问，并看到答案的确切出处。",
+    "Try the demo collection": "试用演示文档集",
+    "Five short documents in English and Chinese, drawn on this machine: nothing is downloaded.": (
+        "五份中英文短文档，在本机生成，不下载任何内容。"
+    ),
+    "Start the demo": "开始演示",
+    "Use your own documents": "使用自己的文档",
+    "PDFs and pictures: reports, papers, slides, scans, photos. They stay on this machine.": (
+        "PDF 和图片：报告、论文、幻灯片、扫描件、照片，均保留在本机。"
+    ),
+    "Reading {file}: page {done} of {total}": "正在读取 {file}：第 {done} 页，共 {total} 页",
+    "Waiting for another program that writes to this collection …": "等待另一个正在写入此文档集的程序……",
+    "{speed} pages a second": "每秒 {speed} 页",
+    "about {time} left": "约剩 {time}",
+    "Starting …": "正在启动……",
+    # -- ask -----------------------------------------------------------------------------------------------------------
+    "Ask this collection": "向此文档集提问",
+    "New conversation": "新对话",
+    "Export": "导出",
+    "As Markdown": "Markdown 格式",
+    "As a page with pictures (HTML)": "带页面图像的网页（HTML）",
+    "Only in these documents": "仅限这些文档",
+    "All documents": "全部文档",
+    "Asked as: {question}": "实际提问：{question}",
+    "Ask it as typed": "按原文提问",
+    "Looking …": "正在查找……",
+    "You could ask:": "可以这样问：",
+    "The documents do not answer this.": "文档中没有答案。",
+    "Nearest places": "最接近的位置",
+    "Copy": "复制",
+    "Copied": "已复制",
+    "{share} sure": "把握 {share}",
+    "How likely the cited region holds what was asked for": "引用区域包含所问内容的概率",
+    "How likely the cited page answers": "引用页面回答问题的概率",
+    "no source": "无出处",
+    "supported": "有依据",
+    "partly": "部分有依据",
+    "unsupported": "无依据",
+    "contradicted": "与原文矛盾",
+    "unchecked": "未核查",
+    "Source {number}: {document}, page {page}": "出处 {number}：{document}，第 {page} 页",
+    "{document}, page {page}": "{document}，第 {page} 页",
+    "Zoom in": "放大",
+    "Zoom out": "缩小",
+    "Whole page": "整页",
+    "Close": "关闭",
+    "Previous source": "上一出处",
+    "Next source": "下一出处",
+    "Ask again": "重新提问",
+    "with a picture": "附图片",
+    "Select a number to see its place on the page.": "点击编号，查看其在页面上的位置。",
+    "Why these pages?": "为什么是这些页面？",
+    "This collection holds no documents yet.": "此文档集中还没有文档。",
+    "Add documents": "添加文档",
+    "The words stand there.": "原文如此。",
+    "page {page} of the file": "文件第 {page} 页",
+    "The document has been removed since.": "该文档已被移除。",
+    "text": "文本",
+    "section header": "标题",
+    "list item": "列表项",
+    "table": "表格",
+    "picture": "图片",
+    "caption": "图表标题",
+    "formula": "公式",
+    "page header": "页眉",
+    "page footer": "页脚",
+}
