@@ -170,11 +170,7 @@ def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
     """What the component shows."""
     found = list(enumerate(places(answer)))
     numbered = iter(found)
-    sure = t(
-        "How likely the cited region holds what was asked for"
-        if answer.signals
-        else "How likely the cited page answers"
-    )
+    sure = _CALIBRATED if answer.signals else _PAGE_ONLY
     return {
         "abstained": answer.abstained,
         "said": t(answer.text) if answer.abstained else "",
@@ -200,6 +196,11 @@ def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
             "copied": t("Copied"),
         },
     }
+
+
+_CALIBRATED = "How likely the cited region holds what was asked for"
+_PAGE_ONLY = "How likely the cited page answers"
+_WORDS = {"nearest": "Nearest places", "copy": "Copy", "copied": "Copied"}
 
 
 def _support(verdict: Verdict | None) -> str:

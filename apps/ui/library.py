@@ -93,7 +93,7 @@ def delete_collection(collection: Collection) -> None:
 
 
 def plain_name(name: str) -> str:
-    """A name from outside as that of a file or folder: no separators, nothing hidden or unprintable; empty if no name."""
+    """A name from outside as that of a file or folder: no separators, nothing hidden or unprintable; may be empty."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/")).rpartition("/")[2]
     name = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in name).strip().lstrip(".")
     stem, dot, suffix = name.rpartition(".")
