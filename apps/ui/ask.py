@@ -189,12 +189,7 @@ def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
         "selected": selected,
         "sure": "" if answer.abstained else t("{share} sure", share=f"{answer.confidence:.0%}"),
         "markdown": answer_markdown(answer),
-        "words": {
-            "sure": t(holds if answer.signals else page),
-            "nearest": t("Nearest places"),
-            "copy": t("Copy"),
-            "copied": t("Copied"),
-        },
+        "words": {"sure": t(sure), **{name: t(text) for name, text in _WORDS.items()}},
     }
 
 
