@@ -18,31 +18,14 @@ from typing import Any
 
 import streamlit as st
 
+from apps.ui.answering import Turn
 from apps.ui.library import Collection, collections, home
-from mmrag.engine import Rag, open_rag
+from mmrag.engine import EVIDENCE_PAGES, Rag, open_rag
 from mmrag.errors import MmragError
 from mmrag.index import Index
 from mmrag.settings import Settings, load_settings
-from mmrag.types import Answer
 
 _MOST_CONVERSATIONS = 500
-
-
-@dataclass(slots=True)
-class Turn:
-    """A question and what became of it; neither answer nor error: it is still to be answered."""
-
-    question: str
-    """As typed."""
-    asked: str = ""
-    """As asked, where it was rewritten to stand alone."""
-    picture: bytes | None = None
-    documents: tuple[str, ...] = ()
-    """Ids of those that were searched; none for all."""
-    as_typed: bool = False
-    """Not to be rewritten."""
-    answer: Answer | None = None
-    error: str = ""
 
 
 @dataclass(slots=True)
@@ -110,8 +93,13 @@ def choices() -> dict[str, Any]:
 
 def settings(store: Path) -> Settings:
     """UsageError where choices contradict each other."""
-    chosen = dict(choices())
+    chosen = {name: value for name, value in choices().items() if name in CHOICES}
     return load_settings(chosen.pop("profile", None), store=store, **chosen)
+
+
+def evidence_pages() -> int:
+    """How many pages an answer is made from."""
+    return int(choices().get("top_k", EVIDENCE_PAGES))
 
 
 def _kept_path() -> Path:
