@@ -15,10 +15,10 @@ from apps.ui.look import STYLE, favicon
 from apps.ui.state import collection, conversation
 from apps.ui.words import LANGUAGES, language, t
 
+# By the end of its address: title, icon, what it shows.
 PAGES: dict[str, tuple[str, str, Callable[[], None]]] = {
     "ask": ("Ask", ":material/forum:", ask_page),
 }
-"""By the end of its address: title, icon, what it shows."""
 
 
 def main() -> None:

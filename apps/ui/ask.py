@@ -16,7 +16,7 @@ from apps.ui.parts import answer_component, plain, show_page
 from apps.ui.progress import progress_line
 from apps.ui.state import collection, conversation, evidence_pages, index, problems, rag
 from apps.ui.welcome import welcome
-from apps.ui.words import t
+from apps.ui.words import t, told
 from mmrag.index import Index
 from mmrag.types import Answer, BBox, Citation, Claim, Document, Evidence, Support, Verdict
 
@@ -178,12 +178,12 @@ def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
                 "text": claim.text,
                 "support": _support(claim.verdict),
                 "remark": _remark(claim),
-                "reason": claim.verdict.reason if claim.verdict else "",
+                "reason": told(claim.verdict.reason) if claim.verdict else "",
                 "places": [_chip(*next(numbered)) for _ in claim.citations],
             }
             for claim in ([] if answer.abstained else answer.claims)
         ],
-        "notes": list(answer.notes),
+        "notes": [told(note) for note in answer.notes],
         "nearest": [_named(number, place) for number, place in found] if answer.abstained else [],
         "selected": selected,
         "sure": "" if answer.abstained else t("{share} sure", share=f"{answer.confidence:.0%}"),
@@ -253,7 +253,7 @@ def _turn(number: int, turn: Turn, turns: list[Turn]) -> None:
                 turns.append(_anew(turn, as_typed=True))
                 st.rerun()
         if turn.error:
-            st.error(plain(turn.error), icon=":material/error:")
+            st.error(plain(told(turn.error)), icon=":material/error:")
             if number == len(turns) - 1 and st.button(t("Ask again"), key=f"again-{number}"):
                 turns[-1] = _anew(turn)
                 st.rerun()
@@ -342,4 +342,4 @@ def _why(place: Place) -> None:
     if place.verdict:
         colour, icon = _TONES[place.verdict.support]
         badge = f":{colour}-badge[:material/{icon}: {t(str(place.verdict.support))}]"
-        st.markdown(f"{badge} :small[{plain(t(place.verdict.reason))}]")
+        st.markdown(f"{badge} :small[{plain(told(place.verdict.reason))}]")
