@@ -12,7 +12,7 @@ import streamlit as st
 from apps.ui.ask import ask_page
 from apps.ui.library import collections
 from apps.ui.look import STYLE, favicon
-from apps.ui.state import collection, conversation
+from apps.ui.state import collection, conversation, warm_up
 from apps.ui.words import LANGUAGES, language, t
 
 # By the end of its address: title, icon, what it shows.
@@ -34,6 +34,8 @@ def main() -> None:
     _choose_collection()
     chosen.run()
     _choose_language()
+    if (here := collection()) and not here.is_empty_folder:
+        warm_up(here)
 
 
 def _choose_collection() -> None:

@@ -9,10 +9,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING
 
-from mmrag.engine import Rag
 from mmrag.errors import MmragError, brief
 from mmrag.types import Answer
+
+if TYPE_CHECKING:
+    from mmrag.engine import Rag
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from apps.demo_documents import QUESTIONS
 from apps.ui.answering import Turn
 from apps.ui.export import answer_markdown, conversation_markdown, nearest
 from apps.ui.library import Collection, demo_collection
@@ -95,6 +94,8 @@ def _export(here: Collection, answers: list[Answer]) -> None:
 def _suggestions(here: Collection, turns: list[Turn]) -> None:
     if here.store != demo_collection().store:
         return
+    from apps.demo_documents import QUESTIONS  # not before: it draws documents too
+
     st.caption(t("You could ask:"))
     for number, question in enumerate(QUESTIONS):
         if st.button(plain(question.text), key=f"suggestion-{number}", icon=":material/chat_bubble:"):
