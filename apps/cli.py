@@ -134,7 +134,12 @@ def ingest(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="The question, or - to read one a line from standard input.")],
+    question: Annotated[
+        str | None, typer.Argument(help="The question, or - to read one a line from standard input.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="A picture that the question is about, such as a screenshot of a table.")
+    ] = None,
     store: Store = None,
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
@@ -158,15 +163,20 @@ def ask(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Answer a question with citations, or say that the documents do not answer it."""
+    """Answer a question with citations, or say that the documents do not answer it.
+
+    With a picture alone, what the documents say where its words stand is quoted.
+    """
+    if question is None and image is None:
+        raise typer.BadParameter("give a question, or a picture with --image.", param_hint="QUESTION")
     with errors(debug):
         answers: list[Answer] = []
 
         def answer(text: str) -> Answer:
             if somebody_watches():
-                found = show_reply(rag.ask_stream(text, top_k=top_k, documents=document))
+                found = show_reply(rag.ask_stream(text, image=image, top_k=top_k, documents=document))
             else:
-                found = rag.ask(text, top_k=top_k, documents=document)
+                found = rag.ask(text, image=image, top_k=top_k, documents=document)
             answers.append(found)
             return found
 
@@ -189,7 +199,7 @@ def ask(
         )
         with _open(chosen) as rag:
             _ = rag.generator  # loaded before the first question, so that what is wrong with it is said once
-            failed = _each(question, answer, lambda found: found.to_json(), print_answer, as_json)
+            failed = _each(question or "", answer, lambda found: found.to_json(), print_answer, as_json)
         if html:
             from apps.overlay import answers_html
 
@@ -205,7 +215,7 @@ def search(
         str, typer.Argument(help="What to look for, or - to read one query a line from standard input.")
     ] = "",
     image: Annotated[
-        str | None, typer.Option(help="A picture to look for, alone or with words; needs an image encoder.")
+        str | None, typer.Option(help="A picture to look for, alone or with words; one without print needs an encoder.")
     ] = None,
     store: Store = None,
     profile: Profile = None,
@@ -445,9 +455,10 @@ def _index(store: Path | None) -> Index:
 
 
 def _open(settings: Settings) -> Rag:
+    from apps.pictures import read_words
     from mmrag.engine import open_rag
 
-    return open_rag(settings)
+    return open_rag(settings, read_words=read_words)
 
 
 def _describer(settings: Settings) -> LLM:

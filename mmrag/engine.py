@@ -19,8 +19,8 @@ from mmrag.abstain import RISK, check_risk
 from mmrag.errors import MmragError, UsageError
 from mmrag.followups import Turn, stand_alone
 from mmrag.index import Index
-from mmrag.models import Encoders, load_check, load_encoders, load_generator, load_reranker
-from mmrag.render import ImageInput
+from mmrag.models import Encoders, ReadWords, load_check, load_encoders, load_generator, load_reranker
+from mmrag.render import ImageInput, Picture
 from mmrag.retrieve import Retriever, to_node
 from mmrag.settings import Settings, load_settings
 from mmrag.types import Answer, Citation, Draft, Evidence, Verdict
@@ -38,10 +38,21 @@ class AnswerGenerator(Protocol):
     @property
     def identity(self) -> str: ...
 
-    def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
-        """`risk` (0..1): how often an answer that is given may be wrong, for generators whose confidence says that."""
+    @property
+    def sees_pictures(self) -> bool:
+        """Whether it looks at the picture that a question comes with, or only at the words on it."""
 
-    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
+    def generate(
+        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK, picture: Picture | None = None
+    ) -> Draft:
+        """`risk` (0..1): how often an answer that is given may be wrong, for generators whose confidence says that.
+
+        The question may be empty where it comes with a picture.
+        """
+
+    def stream(
+        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK, picture: Picture | None = None
+    ) -> Generator[str, None, Draft]:
         """Yields the reply as it is written, its marks as the model writes them, and returns what was made of it."""
 
 
@@ -117,26 +128,31 @@ class Rag:
 
     def ask(
         self,
-        question: str,
+        question: str = "",
         *,
+        image: ImageInput | None = None,
         top_k: int = EVIDENCE_PAGES,
         documents: Sequence[str] | None = None,
         risk: float | None = None,
     ) -> Answer:
         """Answer from the `top_k` best pages, or abstain; UsageError for an empty question or unknown document.
 
+        An `image` (a file or PIL image) is looked for as `search` does, and shown to a generator that sees pictures.
         `risk` is the share of wrong answers, among those given, that is accepted (0..1); None takes the Rag's own.
         """
         wish = self.risk if risk is None else check_risk(risk)
         timings: dict[str, float] = {}
-        evidence = self._gather(question, top_k, documents, timings)
-        draft = _timed(timings, "generate", lambda: self.generator.generate(question, evidence, risk=wish))
+        picture = self._picture(question, image, timings)
+        evidence = self._gather(question, picture, top_k, documents, timings)
+        generate = self.generator.generate
+        draft = _timed(timings, "generate", lambda: generate(question, evidence, risk=wish, picture=picture))
         return self._answer(question, draft, evidence, timings)
 
     def ask_stream(
         self,
-        question: str,
+        question: str = "",
         *,
+        image: ImageInput | None = None,
         top_k: int = EVIDENCE_PAGES,
         documents: Sequence[str] | None = None,
         risk: float | None = None,
@@ -145,9 +161,10 @@ class Rag:
         """As `ask`: the reply piece by piece as the model writes it, then the Answer that `ask` gives."""
         wish = self.risk if risk is None else check_risk(risk)
         timings: dict[str, float] = {}
-        evidence = self._gather(question, top_k, documents, timings)
+        picture = self._picture(question, image, timings)
+        evidence = self._gather(question, picture, top_k, documents, timings)
         started = perf_counter()
-        draft = yield from self.generator.stream(question, evidence, risk=wish)
+        draft = yield from self.generator.stream(question, evidence, risk=wish, picture=picture)
         timings["generate"] = perf_counter() - started
         yield self._answer(question, draft, evidence, timings)
 
@@ -187,14 +204,25 @@ class Rag:
             signals=draft.signals,
         )
 
+    def _picture(self, question: str, image: ImageInput | None, timings: dict[str, float]) -> Picture | None:
+        """Its words are read where nothing is typed, since a quote is found by words."""
+        if image is None:
+            return None
+        return _timed(timings, "read", lambda: self.encoders.picture(image, with_words=not question.strip()))
+
     def _gather(
-        self, question: str, top_k: int, documents: Sequence[str] | None, timings: dict[str, float]
+        self,
+        question: str,
+        picture: Picture | None,
+        top_k: int,
+        documents: Sequence[str] | None,
+        timings: dict[str, float],
     ) -> list[Evidence]:
-        return _timed(
-            timings,
-            "retrieve",
-            lambda: self.retriever.search(question, top_k=top_k, documents=documents, per_page=EVIDENCE_PER_PAGE),
-        )
+        sought = picture
+        if picture and question.strip() and not (self.encoders.image or picture.words) and self.generator.sees_pictures:
+            sought = None  # a photo, in a store of captions: the model sees it, and the words find its pages
+        scope: dict[str, Any] = {"top_k": top_k, "documents": documents, "per_page": EVIDENCE_PER_PAGE}
+        return _timed(timings, "retrieve", lambda: self.retriever.search(question, image=sought, **scope))
 
     def close(self) -> None:
         self.index.close()
@@ -228,12 +256,14 @@ def open_store(
     profile: str | None = None,
     generator: str | LLM | None = None,
     reranker: str | BaseNodePostprocessor | None = None,
+    read_words: ReadWords | None = None,
     **choices: Any,
 ) -> Rag:
     """Open a store to ask it. Raises StoreNotFound, StoreMismatch (other encoders), ModelNotFound or MissingExtra.
 
     `choices` are fields of `mmrag.settings.Settings`; a `generator` may also be any LlamaIndex LLM that reads images,
-    a `reranker` any LlamaIndex node postprocessor.
+    a `reranker` any LlamaIndex node postprocessor. `read_words` says what is printed on an image: with it, a store
+    without an image encoder can be asked with pictures of text.
     """
     settings = load_settings(
         profile,
@@ -246,6 +276,7 @@ def open_store(
         settings,
         llm=generator if isinstance(generator, LLM) else None,
         reranker=reranker if isinstance(reranker, BaseNodePostprocessor) else None,
+        read_words=read_words,
     )
 
 
@@ -255,13 +286,14 @@ def open_rag(
     create: bool = False,
     llm: LLM | None = None,
     reranker: BaseNodePostprocessor | None = None,
+    read_words: ReadWords | None = None,
 ) -> Rag:
     """As `open_store`, from settings that are already made; `create` makes the store where there is none."""
     if settings.check == "look" and settings.generator == "extractive" and llm is None:
         raise UsageError("--check look is for a model that reads images: name one with --generator.")
     index = Index.open(settings.store, create=create)
     try:
-        encoders = load_encoders(settings)
+        encoders = load_encoders(settings, read_words)
         index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
         reranker = reranker or load_reranker(settings)
         check = None if settings.check == "none" else load_check(settings)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from mmrag.errors import UsageError, require
-from mmrag.render import ImageInput, open_image
+from mmrag.render import ImageInput, Picture, open_image
 from mmrag.settings import Settings, check_generator
 from mmrag.text import is_mostly_cjk
 from mmrag.verify import Check, check
@@ -20,12 +23,22 @@ if TYPE_CHECKING:
     from mmrag.engine import AnswerGenerator
 
 
+ReadWords = Callable[[Image.Image], str]
+"""What is printed on a picture; empty where nothing is."""
+_PICTURE_CHARACTERS = 2_000
+"""Of what is read on a picture: enough to know a page by, and more would only make the search slow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    """The models that make vectors: `text` is a LlamaIndex embedding that counts tokens, `image` a multimodal one."""
+    """The models that make vectors: `text` is a LlamaIndex embedding that counts tokens, `image` a multimodal one.
+
+    `read_words` reads what is printed on a picture, for stores where no vector of the picture itself can be looked for.
+    """
 
     text: Any
     image: Any = None
+    read_words: ReadWords | None = None
 
     @property
     def text_identity(self) -> str:
@@ -43,14 +56,24 @@ class Encoders:
         """The question in the space of the image collection."""
         return list((self.image or self.text).get_query_embedding(query))
 
-    def encode_image(self, image: ImageInput) -> list[float]:
-        """A picture in the space of the image collection; UsageError where that holds captions."""
-        if self.image is None:
-            raise UsageError(
-                "Looking for a picture needs an image encoder, and the store must have been ingested with it: "
-                "choose --profile full or --image-encoder."
-            )
-        return list(self.image.get_image_embedding(open_image(image)))
+    def picture(self, image: ImageInput | Picture, *, with_words: bool = False) -> Picture:
+        """What a question comes with, its words read where they are wished, or all that can be looked for."""
+        found = image if isinstance(image, Picture) else Picture(open_image(image))
+        if found.words or self.read_words is None or not (with_words or self.image is None):
+            return found
+        return found._replace(words=" ".join(self.read_words(found.image).split())[:_PICTURE_CHARACTERS])
+
+    def encode_picture(self, picture: Picture) -> list[float] | None:
+        """In the space of the image collection; None where that holds captions, and UsageError if no words help."""
+        if self.image is not None:
+            return list(self.image.get_image_embedding(picture.image))
+        if picture.words:
+            return None
+        unread = "" if self.read_words is None else " without words"
+        raise UsageError(
+            f"Looking for a picture{unread} needs an image encoder, and the store must have been ingested with it: "
+            "choose --profile full or --image-encoder."
+        )
 
 
 def reads(model: Any, text: str) -> bool:
@@ -58,7 +81,7 @@ def reads(model: Any, text: str) -> bool:
     return not (getattr(model, "english_only", False) and is_mostly_cjk(text))
 
 
-def load_encoders(settings: Settings) -> Encoders:
+def load_encoders(settings: Settings, read_words: ReadWords | None = None) -> Encoders:
     """Raises ModelNotFound or MissingExtra when a chosen encoder is not there."""
     from mmrag.encoders import BundledTextEncoder
 
@@ -67,7 +90,7 @@ def load_encoders(settings: Settings) -> Encoders:
         from mmrag.clip import ClipEncoder
 
         image = ClipEncoder(model_name=settings.image_encoder, device=settings.device)
-    return Encoders(BundledTextEncoder(), image)
+    return Encoders(BundledTextEncoder(), image, read_words)
 
 
 def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerator:

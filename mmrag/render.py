@@ -9,7 +9,7 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence, ImageStat, UnidentifiedImageError
 
@@ -27,6 +27,15 @@ _HIGHLIGHT = "#FFF0A0"
 
 ImageInput = str | Path | bytes | BytesIO | Image.Image
 """What an image may be given as: LlamaIndex's `ImageType` (path or BytesIO) and more, but never a URL."""
+
+
+class Picture(NamedTuple):
+    """An image that a question comes with, and the words on it where somebody read them."""
+
+    image: Image.Image
+    words: str = ""
+
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)  # two letters or more: C:// is a drive
 # Not all that PIL knows: for PostScript it would start another program.
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP")

@@ -19,7 +19,7 @@ from mmrag.errors import UsageError
 from mmrag.index import Index
 from mmrag.models import Encoders, reads
 from mmrag.questions import labels, leading_label, page_reference
-from mmrag.render import ImageInput
+from mmrag.render import ImageInput, Picture
 from mmrag.text import query_tokens, tokens
 from mmrag.types import Chunk, Document, Evidence, LegVote, Region, RegionKind
 from mmrag.vectors import IMAGE, TEXT
@@ -85,49 +85,59 @@ class Retriever(BaseRetriever):
         self,
         query: str = "",
         *,
-        image: ImageInput | None = None,
+        image: ImageInput | Picture | None = None,
         top_k: int = 10,
         documents: Sequence[str] | None = None,
         per_page: int = 1,
     ) -> list[Evidence]:
         """Regions of the `top_k` best pages, best first, at most `per_page` from each.
 
-        With an `image`, pictures like it are looked for, and the words of `query`, if there are any, vote too.
-        `documents` limits the search to files of these names (or document ids); raises UsageError for an unknown one.
+        With an `image`, pictures like it are looked for, and the words of `query`, if there are any, vote too; a store
+        of captions is searched for the words on the image. `documents` limits the search to files of these names (or
+        document ids); raises UsageError for an unknown one.
         """
+        asked = self._read(query, image)
         with self._index.reading():  # a document may be replaced meanwhile
-            hits = self.rank_pages(query, image=image, documents=documents)[:top_k]
-            return self._evidence(query, hits, per_page)
+            return self._evidence(asked, self._rank(asked, documents)[:top_k], per_page)
 
     def rank_pages(
-        self, query: str = "", *, image: ImageInput | None = None, documents: Sequence[str] | None = None
+        self, query: str = "", *, image: ImageInput | Picture | None = None, documents: Sequence[str] | None = None
     ) -> list[PageHit]:
         """Every page that a leg found, by fused score."""
-        return fuse(self.legs(query, image=image, documents=documents), asdict(self._weights))
+        return self._rank(self._read(query, image), documents)
 
     def legs(
-        self, query: str = "", *, image: ImageInput | None = None, documents: Sequence[str] | None = None
+        self, query: str = "", *, image: ImageInput | Picture | None = None, documents: Sequence[str] | None = None
     ) -> dict[str, Leg]:
         """What each leg found; a leg that cannot read the question's language is left out, so that it does not vote."""
-        if image is None or query.strip():
-            check_question(query)
+        return self._legs(self._read(query, image), documents)
+
+    def _rank(self, asked: _Asked, documents: Sequence[str] | None) -> list[PageHit]:
+        return fuse(self._legs(asked, documents), asdict(self._weights))
+
+    def _legs(self, asked: _Asked, documents: Sequence[str] | None) -> dict[str, Leg]:
         scope = resolve_documents(self._index, documents)
-        asked = self._read(query, image)
         legs = self._find(asked, None)
         if scope is not None:
             legs = {name: replace(leg, whole=legs[name]) for name, leg in self._find(asked, scope).items()}
         if self.reranker and self._weights.rerank and asked.words and reads(self.reranker, asked.words):
-            legs["rerank"] = self._rerank(self.reranker, asked.words, fuse(legs, asdict(self._weights))[:RERANKED])
+            legs["rerank"] = self._rerank(self.reranker, asked, fuse(legs, asdict(self._weights))[:RERANKED])
         return legs
 
-    def _read(self, query: str, image: ImageInput | None) -> _Asked:
-        likeness = None if image is None else self._encoders.encode_image(image)
-        if not query.strip():
+    def _read(self, query: str, image: ImageInput | Picture | None) -> _Asked:
+        if image is None or query.strip():
+            check_question(query)
+        picture = None if image is None else self._encoders.picture(image)
+        likeness = None if picture is None else self._encoders.encode_picture(picture)
+        # Only what was typed names pages and figures: a picture of a page has numbers of its own.
+        numbers, typed = page_reference(query) if query.strip() else ((), "")
+        read = picture.words if picture else ""
+        words = f"{typed} {read}".strip()
+        if not words:
             return _Asked(likeness=likeness)
-        numbers, words = page_reference(query)
         text = self._encoders.text.get_query_embedding(words) if self._encoders.reads(words) else None
         visual = self._encoders.encode_image_query(words) if self._encoders.image or text is not None else None
-        return _Asked(words, text, visual, likeness, numbers, labels(words))
+        return _Asked(words, text, visual, likeness, numbers, labels(typed), f"{query} {read}".strip())
 
     def _find(self, asked: _Asked, documents: Sequence[str] | None) -> dict[str, Leg]:
         """Every leg that has something to go by, in the given documents (all of them when None)."""
@@ -155,28 +165,28 @@ class Retriever(BaseRetriever):
         shown = {name: [hit for hit in hits if hit[0] in places] for name, hits in found.items()}
         return {name: leg_of_chunks(hits, places) for name, hits in shown.items()}
 
-    def _rerank(self, reranker: BaseNodePostprocessor, query: str, hits: Sequence[PageHit]) -> Leg:
+    def _rerank(self, reranker: BaseNodePostprocessor, asked: _Asked, hits: Sequence[PageHit]) -> Leg:
         """What a reranker says of pages, each by its best chunk."""
-        evidence = self._evidence(query, hits, per_page=1)
+        evidence = self._evidence(asked, hits, per_page=1)
         nodes = [NodeWithScore(node=to_node(item), score=item.score) for item in evidence]
-        kept = reranker.postprocess_nodes(nodes, query_bundle=QueryBundle(query))
+        kept = reranker.postprocess_nodes(nodes, query_bundle=QueryBundle(asked.words))
         scores = {node.node_id: node.get_score() for node in kept}
         found = self._shown({"rerank": list(scores.items())})["rerank"]
         return Leg(with_left_out(found.pages, [hit.key for hit in hits]), {})
 
-    def _evidence(self, query: str, hits: Sequence[PageHit], per_page: int) -> list[Evidence]:
+    def _evidence(self, asked: _Asked, hits: Sequence[PageHit], per_page: int) -> list[Evidence]:
         known: dict[str, Document] = {d.id: d for d in self._index.documents()}
         found = []
         for hit in hits:
-            for chunk, region in self._best_regions(query, hit, per_page):
+            for chunk, region in self._best_regions(asked, hit, per_page):
                 document, page = known[hit.key[0]], hit.key[1]
                 source = self._index.source(document)
                 found.append(Evidence(document, page, region, chunk, hit.score, hit.legs, hit.agreement, source))
         return found
 
-    def _best_regions(self, query: str, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
+    def _best_regions(self, asked: _Asked, hit: PageHit, count: int) -> list[tuple[Chunk, Region]]:
         """Regions of a page: what the question names, then by score of their chunk, then by the words they share."""
-        wanted, named = set(query_tokens(query)), set(labels(query))
+        wanted, named = set(query_tokens(asked.said)), set(asked.labels)
         page = self._index.page(*hit.key)
         regions = {region.id: region for region in (page.regions if page else ())}
         ranked: dict[str, tuple[tuple[bool, float, int], Chunk]] = {}
@@ -214,12 +224,15 @@ class _Asked(NamedTuple):
     """A question as the legs need it. A vector is None where nothing was asked that its encoder can read."""
 
     words: str = ""
+    """Those typed, without the pages that they name, and those read on the picture."""
     text: Sequence[float] | None = None
     visual: Sequence[float] | None = None
     likeness: Sequence[float] | None = None
     """Of the picture that is asked with."""
     numbers: Sequence[int] = ()
     labels: Sequence[str] = ()
+    said: str = ""
+    """As `words`, with the pages."""
 
 
 class _Scope(TypedDict):

@@ -183,7 +183,7 @@ def test_the_command_looks_for_a_picture(store: Path, checkpoint: str, desk: Pat
 def test_a_store_of_captions_says_what_to_choose(demo_store: Path, desk: Path) -> None:
     done = CliRunner().invoke(app, ["search", "-s", str(demo_store), "--image", str(desk / "1.png")])
     assert done.exit_code == 2
-    assert done.stderr.startswith("mmrag: Looking for a picture needs an image encoder")
+    assert done.stderr.startswith("mmrag: Looking for a picture without words needs an image encoder")
     assert "--profile full or --image-encoder" in done.stderr
     assert done.stderr.count("\n") == 1
 

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from mmrag.abstain import RISK, Passage, confidence, coverage, least_confidence, rarity, signals
+from mmrag.render import Picture
 from mmrag.tables import named_row
 from mmrag.text import is_mostly_cjk
 from mmrag.types import Claim, Draft, Evidence, RegionKind, Support, TextSpan, Verdict
@@ -19,6 +20,7 @@ MAX_CANDIDATES = 96
 MAX_QUOTES = 3
 KEEP_WITHIN = 1.0
 """A further sentence is quoted when its log-odds come this close to the best one's."""
+_NO_WORDS = "The picture has no words that a sentence could be found by: type a question beside it."
 _QUOTED = Verdict(Support.SUPPORTED, 1.0, "Quoted from the page.")
 # The cross-encoder's log-odds reach from -11 to 9: word overlap is spread as wide, so that KEEP_WITHIN means the same.
 _OVERLAP_SPREAD = 2.5
@@ -53,16 +55,22 @@ class ExtractiveGenerator:
     """Ranks every sentence by a cross-encoder, or by its rare words where that cannot read the language."""
 
     identity = "extractive"
+    sees_pictures = False
 
     def __init__(self, scorer: PairScorer) -> None:
         self._scorer = scorer
 
-    def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
-        ranked = self._rank(question, evidence)
+    def generate(
+        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK, picture: Picture | None = None
+    ) -> Draft:
+        """A picture without a question asks for what is said where its words stand."""
+        pasted = picture.words if picture and not question.strip() else ""
+        asked = pasted or question
+        ranked = self._rank(asked, evidence, by_words=bool(pasted)) if asked.strip() else []
         if not ranked:
-            return Draft((), True, 0.0)
+            return Draft((), True, 0.0, () if asked.strip() else (_NO_WORDS,))
         passages, quotes = [quote.passage for quote in ranked], _best(ranked)
-        found = [signals(question, quote.passage, passages, evidence) for quote in quotes]
+        found = [signals(asked, quote.passage, passages, evidence) for quote in quotes]
         claims = tuple(
             Claim(quote.text, (quote.evidence.cite(quote.span),), confidence(of), _QUOTED)
             for quote, of in zip(quotes, found, strict=True)
@@ -71,8 +79,10 @@ class ExtractiveGenerator:
         is_given = sure >= least_confidence(risk)
         return Draft(claims if is_given else (), not is_given, sure, signals=found[0])
 
-    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
-        draft = self.generate(question, evidence, risk=risk)
+    def stream(
+        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK, picture: Picture | None = None
+    ) -> Generator[str, None, Draft]:
+        draft = self.generate(question, evidence, risk=risk, picture=picture)
         yield " ".join(claim.text for claim in draft.claims)
         return draft
 
@@ -80,12 +90,12 @@ class ExtractiveGenerator:
         """At most `MAX_QUOTES`, best first; empty when the evidence has no words."""
         return _best(self._rank(question, evidence))
 
-    def _rank(self, question: str, evidence: Sequence[Evidence]) -> list[Quote]:
-        """All that were read, best first."""
+    def _rank(self, question: str, evidence: Sequence[Evidence], *, by_words: bool = False) -> list[Quote]:
+        """All that were read, best first; `by_words`, as what is no question but a text to be found again."""
         found = list({(q.evidence.region.id, q.span): q for item in evidence for q in _candidates(item)}.values())
         overlaps = _weighted_overlaps(question, [quote.text for quote in found])
         order = sorted(range(len(found)), key=lambda i: -overlaps[i])[:MAX_CANDIDATES]
-        if is_mostly_cjk(question):
+        if by_words or is_mostly_cjk(question):
             relevances = [_log_odds(overlaps[i]) for i in order]
         else:
             relevances = self._scorer.score(question, [_in_context(found[i]) for i in order])

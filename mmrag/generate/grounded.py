@@ -12,20 +12,26 @@ from typing import Literal
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import LLM
 
+from mmrag import prompts
 from mmrag.abstain import RISK, page_confidence
 from mmrag.asking import answered
 from mmrag.errors import GenerationError, UsageError
 from mmrag.followups import Turn
+from mmrag.generate.budget import token_count
 from mmrag.generate.consistency import most_agreed
 from mmrag.generate.look import judge, look
-from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
+from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, fitted, mark_pages, messages, region_at
 from mmrag.generate.reading import Sentence, read_reply, says_no_answer
 from mmrag.generate.rewriting import rewrite
+from mmrag.render import Picture
+from mmrag.text import is_mostly_cjk
 from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Verdict
 from mmrag.verify import best_span
 
 VISUAL_TOKENS = 5_000
 SAMPLING_TEMPERATURE = 0.7
+_PICTURE_SHARE = 0.3
+"""Of the visual tokens, at most, for the picture that a question comes with: the answer stands on the pages."""
 
 BoxDialect = Literal["thousandths", "pixels"]
 """How a model writes boxes: thousandths of the image (Qwen2-VL, Qwen3-VL), or its pixels (Qwen2.5-VL)."""
@@ -50,16 +56,19 @@ class GroundedGenerator:
         self._pages, self._visual_tokens, self._unit = pages, visual_tokens, unit
         self._samples, self._boxes = samples, boxes
 
+    sees_pictures = True
+
     @property
     def identity(self) -> str:
         return str(getattr(self.llm, "identity", None) or self.llm.metadata.model_name)
 
-    def generate(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Draft:
+    def generate(
+        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK, picture: Picture | None = None
+    ) -> Draft:
         """`risk` is not used: how sure a model is has not been calibrated, and the model itself may say nothing."""
         if not evidence:
             return _NOTHING_FOUND
-        pages = self._mark(evidence)
-        prompt = messages(question, pages)
+        pages, prompt = self._shown(question, evidence, picture)
         if self._samples == 1:
             return self._draft(answered(lambda: self.llm.chat(prompt)), pages)
         responses = answered(lambda: self._sampled(prompt))
@@ -67,15 +76,17 @@ class GroundedGenerator:
         best, share = most_agreed([" ".join(claim.text for claim in draft.claims) for draft in drafts])
         return _agreed(drafts[best], share, len(drafts))
 
-    def stream(self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK) -> Generator[str, None, Draft]:
+    def stream(
+        self, question: str, evidence: Sequence[Evidence], *, risk: float = RISK, picture: Picture | None = None
+    ) -> Generator[str, None, Draft]:
         """One reply; with samples, nothing can be shown before all are there."""
         if self._samples > 1 or not evidence:
-            draft = self.generate(question, evidence, risk=risk)
+            draft = self.generate(question, evidence, risk=risk, picture=picture)
             yield " ".join(claim.text for claim in draft.claims)
             return draft
-        pages = self._mark(evidence)
+        pages, prompt = self._shown(question, evidence, picture)
         last = None
-        for last in _asked_in_pieces(self.llm, messages(question, pages)):
+        for last in _asked_in_pieces(self.llm, prompt):
             if last.delta:
                 yield last.delta
         if last is None:
@@ -90,8 +101,18 @@ class GroundedGenerator:
         """The last question of a conversation as the model says it alone; None where its words cannot be taken."""
         return rewrite(self.llm, question, earlier)
 
-    def _mark(self, evidence: Sequence[Evidence]) -> list[MarkedPage]:
-        return mark_pages(evidence, pages=self._pages, visual_tokens=self._visual_tokens, unit=self._unit)
+    def _shown(
+        self, question: str, evidence: Sequence[Evidence], picture: Picture | None
+    ) -> tuple[list[MarkedPage], list[ChatMessage]]:
+        """The pages within what the picture leaves of the budget, and the conversation that asks about them."""
+        unit, left = self._unit, self._visual_tokens
+        image = None if picture is None else fitted(picture.image, max(1, round(left * _PICTURE_SHARE)), unit)
+        left -= token_count(image.size, unit) if image else 0
+        pages = mark_pages(evidence, pages=self._pages, visual_tokens=left, unit=unit)
+        if not question.strip() and picture:
+            is_chinese = is_mostly_cjk(picture.words)
+            question = prompts.ABOUT_PICTURE_CHINESE if is_chinese else prompts.ABOUT_PICTURE
+        return pages, messages(question, pages, image)
 
     def _sampled(self, prompt: list[ChatMessage]) -> list[ChatResponse]:
         together = getattr(self.llm, "self_consistency", None)

@@ -14,7 +14,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from PIL import Image
 
 from mmrag import prompts
-from mmrag.generate.budget import Size, token_count
+from mmrag.generate.budget import Size, squat, token_count
 from mmrag.render import draw_regions, render_page
 from mmrag.types import BBox, Evidence, RegionKind
 
@@ -96,9 +96,22 @@ def _whole_tokens(size: tuple[float, float], unit: int, *, round_up: bool = True
     return width, height
 
 
-def messages(question: str, pages: Sequence[MarkedPage]) -> list[ChatMessage]:
-    """The conversation that asks a model about the pages."""
+def fitted(image: Image.Image, tokens: int, unit: int) -> Image.Image:
+    """In whole visual tokens, at most `tokens` of them."""
+    image = squat(image, tokens, unit)
+    size = _whole_tokens(image.size, unit)
+    if token_count(size, unit) > tokens:
+        shrink = (tokens * unit * unit / (image.width * image.height)) ** 0.5
+        size = _whole_tokens((image.width * shrink, image.height * shrink), unit, round_up=False)
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def messages(question: str, pages: Sequence[MarkedPage], picture: Image.Image | None = None) -> list[ChatMessage]:
+    """The conversation that asks a model about the pages, and about a picture that is none of them."""
     blocks: list[TextBlock | ImageBlock] = []
+    if picture:
+        blocks.append(TextBlock(text=prompts.ASKED_PICTURE))
+        blocks.append(ImageBlock(image=png(picture), image_mimetype="image/png"))
     for page in pages:
         name = one_line(page.first.document.name, _NAME_CHARACTERS)
         blocks.append(TextBlock(text=prompts.PAGE.format(page=page.first.page, document=name)))
