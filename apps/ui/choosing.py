@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from apps.fit import Finding
 from apps.ui.library import allowed_path
+
+if TYPE_CHECKING:
+    from apps.fit import Finding
 
 ALWAYS = ("profile", "image_encoder", "reranker", "generator", "top_k")
 WHEN_QUOTING = ("risk",)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from apps.fit import Finding
 from apps.ui.choosing import fields_of, made, refuse_strange_folders, told_elsewhere
 from apps.ui.library import home
 from apps.ui.parts import plain
@@ -32,6 +31,9 @@ from apps.ui.state import (
 from apps.ui.words import t
 from mmrag.errors import MmragError, UsageError
 from mmrag.settings import CHECKS, PROFILES, Settings
+
+if TYPE_CHECKING:
+    from apps.fit import Finding
 
 _WIDTH = 760
 """Pixels: longer lines are hard to read."""
@@ -118,18 +120,18 @@ def _pick(name: str, label: str, options: Sequence[str], about: str, words: dict
         format_func=lambda option: words.get(option, option),
         help=about,
         accept_new_options=True,
+        placeholder=t("choose or type"),
         key=_key(name),
     )
 
 
 def _finding() -> None:
     st.subheader(t("Finding pages"), anchor=False)
-    names = {"offline": t("offline: all models come with the install"), "full": t("full: CLIP and a model that writes")}
-    st.segmented_control(
+    st.radio(
         t("Profile"),
         list(PROFILES),
-        format_func=names.__getitem__,
-        required=True,
+        captions=[t("All models come with the install."), t("CLIP, and a model that writes the answer.")],
+        horizontal=True,
         key=_key("profile"),
         on_change=_profile_changed,
     )
@@ -137,9 +139,7 @@ def _finding() -> None:
         "image_encoder",
         t("How pictures are found"),
         ["captions", PROFILES["full"].image_encoder],
-        t(
-            "A CLIP-family checkpoint by hub name or folder. A collection can only be asked with the one it was made with."
-        ),
+        t("A CLIP-family checkpoint by hub name or folder. A collection is asked with the one it was made with."),
         {"captions": t("by their captions and the words around them")},
     )
     _pick(
@@ -277,9 +277,7 @@ def _writing(*, in_process: bool) -> None:
             0.0,
             step=0.5,
             key=_key("contrast"),
-            help=t(
-                "Weighs down what the model would say without looking; 0 is off, 1 is usual and takes twice the time."
-            ),
+            help=t("Weighs down what the model would say without looking; 0 is off, 1 is usual, more is slower."),
         )
         st.toggle(t("Load in 4 bits (NVIDIA GPU)"), key=_key("load_in_4bit"))
 

@@ -173,7 +173,7 @@ def _known(found: Any) -> dict[str, Any]:
 
 def _fits(name: str, value: Any) -> bool:
     if name in _ONE_OF:
-        return value in _ONE_OF[name]
+        return isinstance(value, str) and value in _ONE_OF[name]
     if name == "load_in_4bit":
         return isinstance(value, bool)
     if name in ("samples", "max_visual_tokens", "top_k"):
