@@ -12,12 +12,14 @@ import streamlit as st
 from apps.ui.ask import ask_page
 from apps.ui.library import collections
 from apps.ui.look import STYLE, favicon
+from apps.ui.settings_page import settings_page
 from apps.ui.state import collection, conversation, warm_up
 from apps.ui.words import LANGUAGES, language, t
 
 # By the end of its address: title, icon, what it shows.
 PAGES: dict[str, tuple[str, str, Callable[[], None]]] = {
     "ask": ("Ask", ":material/forum:", ask_page),
+    "settings": ("Settings", ":material/tune:", settings_page),
 }
 
 

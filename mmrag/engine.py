@@ -22,11 +22,10 @@ from mmrag.index import Index
 from mmrag.models import Encoders, ReadWords, load_check, load_encoders, load_generator, load_reranker
 from mmrag.render import ImageInput, Picture
 from mmrag.retrieve import Retriever, to_node
-from mmrag.settings import Settings, load_settings
+from mmrag.settings import EVIDENCE_PAGES, Settings, load_settings
 from mmrag.types import Answer, Citation, Draft, Evidence, Verdict
 from mmrag.verify import Check, check_draft, look_again, without_unsupported
 
-EVIDENCE_PAGES = 8
 EVIDENCE_PER_PAGE = 6
 
 _T = TypeVar("_T")

@@ -14,6 +14,8 @@ from mmrag.errors import UsageError
 
 DEFAULT_STORE = Path("mmrag-store")
 CHECKS = ("words", "look", "none")
+EVIDENCE_PAGES = 8
+"""How many pages an answer is made from, where nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import streamlit as st
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from tests.conftest import ROOT
@@ -21,8 +22,13 @@ def open_app(monkeypatch: pytest.MonkeyPatch, folder: Path, store: Path | None =
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
     monkeypatch.setenv("MMRAG_ALLOW", str(folder))
     monkeypatch.setenv("MMRAG_STORE", str(store or folder / "no-store"))
+    listen_at("localhost", monkeypatch)
     st.cache_resource.clear()
     return visit(**address)
+
+
+def listen_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config.get_config_options()["server.address"], "value", address)
 
 
 def visit(**address: str) -> AppTest:

@@ -10,9 +10,10 @@ import json
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from apps.ui.answering import Turn
 from apps.ui.library import Collection, collections, home
 from mmrag.errors import MmragError, UsageError
 from mmrag.index import Index
-from mmrag.settings import OF_GENERATOR, Settings, load_settings
+from mmrag.settings import CHECKS, EVIDENCE_PAGES, OF_GENERATOR, PROFILES, Settings, load_settings
 
 if TYPE_CHECKING:
     from mmrag.engine import Rag
@@ -85,6 +86,7 @@ def page(name: str) -> Any:
 CHOICES = (*(each.name for each in fields(Settings) if each.name not in ("store", "device")), "top_k")
 """What can be chosen in the app: fields of Settings, and how many pages a question looks at."""
 _SECRET = ("api_key",)
+_ONE_OF: dict[str, Container[Any]] = {"profile": PROFILES, "check": CHECKS, "unsupported": ("flag", "drop")}
 
 
 def choices() -> dict[str, Any]:
@@ -125,8 +127,6 @@ def checked(chosen: dict[str, Any], store: Path) -> Settings:
 
 def evidence_pages() -> int:
     """How many pages an answer is made from."""
-    from mmrag.engine import EVIDENCE_PAGES
-
     return int(choices().get("top_k") or EVIDENCE_PAGES)
 
 
@@ -165,7 +165,30 @@ def _read(path: Path) -> Any:
 
 
 def _known(found: Any) -> dict[str, Any]:
-    return {name: found[name] for name in CHOICES if name in found} if isinstance(found, dict) else {}
+    """Of what stands in a file that anybody may have edited, what can be a choice."""
+    if not isinstance(found, dict):
+        return {}
+    return {name: found[name] for name in CHOICES if name in found and _fits(name, found[name])}
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in _ONE_OF:
+        return isinstance(value, str) and value in _ONE_OF[name]
+    if name == "load_in_4bit":
+        return isinstance(value, bool)
+    if name in ("samples", "max_visual_tokens", "top_k"):
+        return type(value) is int and value >= 1
+    if name in ("contrast", "risk"):
+        return type(value) in (int, float) and 0 <= value <= (1 if name == "risk" else inf)
+    return isinstance(value, str)
+
+
+def has_kept() -> bool:
+    return _kept_path().is_file()
+
+
+def forget_kept() -> None:
+    _kept_path().unlink(missing_ok=True)
 
 
 def keep_choices() -> None:

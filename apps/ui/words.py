@@ -119,6 +119,105 @@ CHINESE = {
     "formula": "公式",
     "page header": "页眉",
     "page footer": "页脚",
+    # -- settings ------------------------------------------------------------------------------------------------------
+    "These choices are for this browser tab; they count once they are applied.": (
+        "这些选项只对当前浏览器标签页有效，点击“应用”后生效。"
+    ),
+    "Finding pages": "查找页面",
+    "Profile": "配置方案",
+    "All models come with the install.": "所有模型随安装包提供。",
+    "CLIP, and a model that writes the answer.": "CLIP，以及撰写答案的模型。",
+    "choose or type": "请选择或输入",
+    "How pictures are found": "如何查找图片",
+    "A CLIP-family checkpoint by hub name or folder. A collection is asked with the one it was made with.": (
+        "CLIP 系列模型的名称或文件夹。文档集须用建立时的同一模型提问。"
+    ),
+    "by their captions and the words around them": "按图注和周围文字",
+    "Reading the best pages once more": "对最佳页面重新排序",
+    "A cross-encoder by hub name or folder, or the one that comes with the install, which reads English.": (
+        "交叉编码器的名称或文件夹，或随安装包提供的模型（仅英文）。"
+    ),
+    "no": "否",
+    "yes, with the bundled reranker (English)": "是，使用自带的重排模型（英文）",
+    "Pages that an answer is made from": "生成答案所用的页数",
+    "More pages find more and take longer; a model may get lost in too many.": (
+        "页数越多，找到的内容越多，耗时也越长；过多页面可能使模型迷失。"
+    ),
+    "Answering": "回答",
+    "Who writes the answer": "由谁撰写答案",
+    "A vision-language checkpoint by hub name or folder can be typed here too (needs mmrag[full]).": (
+        "也可输入视觉语言模型的名称或文件夹（需要 mmrag[full]）。"
+    ),
+    "nobody: the page is quoted": "不撰写，直接引用原文",
+    "a model on a server (OpenAI's protocol)": "服务器上的模型（OpenAI 协议）",
+    "Wrong answers that you accept": "可接受的错误答案比例",
+    "An answer is given when mmrag is at least {sure} sure of it; otherwise it says that the documents do not "
+    "answer. Further left, fewer questions are answered, and more of them rightly.": (
+        "只有把握不低于 {sure} 时才给出答案，否则说明文档中没有答案。越往左，回答的问题越少，但正确的比例越高。"
+    ),
+    "Server address": "服务器地址",
+    "This machine sends questions and pictures of pages there: name only a server that you trust.": (
+        "本机会把问题和页面图像发送到该地址：请只填写可信的服务器。"
+    ),
+    "Other machines reach this app, so it sends pages only to servers that it was started with: an address "
+    "typed here would let anybody make this machine send requests.": (
+        "其他机器可以访问本应用，因此页面只会发送到启动时指定的服务器：若可在此输入地址，任何人都能让本机发出请求。"
+    ),
+    "List its models": "列出其模型",
+    "Asking the server …": "正在询问服务器……",
+    "Model": "模型",
+    "The name by which the server knows it; it must read images.": "服务器上的模型名称，须能读取图像。",
+    "The server lists no models: type the name of one.": "服务器没有列出模型：请输入模型名称。",
+    "Key": "密钥",
+    "A key is set.": "已设置密钥。",
+    "only if the server wants one": "仅在服务器要求时填写",
+    "It stays in this machine's memory while the tab is open, and is neither shown nor kept.": (
+        "仅在标签页打开期间保存在本机内存中，既不显示，也不留存。"
+    ),
+    "Forget the key": "清除密钥",
+    "Answers that are compared": "用于比较的回答数",
+    "With more than one, the model answers several times, and what most of them say is kept.": (
+        "大于一时，模型会多次回答，保留多数回答一致的内容。"
+    ),
+    "Visual tokens": "视觉 token 数",
+    "How sharp the model sees all pictures of a question together; fewer are faster.": (
+        "模型看一个问题的全部图像时的清晰度；越少越快。"
+    ),
+    "Contrast": "对比解码",
+    "Weighs down what the model would say without looking; 0 is off, 1 is usual, more is slower.": (
+        "降低模型不看图也会说的内容的权重；0 为关闭，1 为常用值，开启后变慢。"
+    ),
+    "Load in 4 bits (NVIDIA GPU)": "以 4 位精度加载（NVIDIA GPU）",
+    "Checking what a model says": "核查模型的说法",
+    "How claims are checked": "如何核查",
+    "by the words of the cited place": "按引用处的文字",
+    "by looking again, too": "再次看图核对",
+    "not at all": "不核查",
+    "NLI model": "NLI 模型",
+    "none": "无",
+    "Decides whether a place says it, by hub name or folder (needs mmrag[full]).": (
+        "判断引用处是否这样说，填名称或文件夹（需要 mmrag[full]）。"
+    ),
+    "What nothing supports": "没有依据的内容",
+    "is marked": "标记",
+    "is left out": "略去",
+    "Apply": "应用",
+    "Reset": "重置",
+    "Back to how the app was started, with what is kept.": "恢复为应用启动时的设置和已保存的默认值。",
+    "Keep as default": "存为默认",
+    "For everybody and the next start, without the key.": "对所有人和下次启动有效，不含密钥。",
+    "Only on the machine itself.": "只能在本机上操作。",
+    "Forget the defaults": "清除默认值",
+    "Kept.": "已保存。",
+    "Applied.": "已应用。",
+    "The server's address is missing: http://localhost:8000/v1, for example.": (
+        "缺少服务器地址，例如 http://localhost:8000/v1。"
+    ),
+    "Name the server's model, or list what it has.": "请填写服务器的模型名称，或列出其模型。",
+    "This machine": "本机",
+    "Look what is installed and what fits": "检查安装情况和可用资源",
+    "Nothing to do.": "无需处理。",
+    "{count} things are fine": "{count} 项正常",
 }
 
 SENTENCES = {
