@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import streamlit as st
 
@@ -138,9 +139,16 @@ def keep_choices() -> None:
 # -- what is open for everybody --------------------------------------------------------------------------------------
 
 
+@st.cache_resource(show_spinner=False)
+def _opened() -> WeakSet[Rag | Index]:
+    return WeakSet()
+
+
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _open(settings: Settings) -> Rag:
-    return open_rag(settings)
+    opened = open_rag(settings)
+    _opened().add(opened)
+    return opened
 
 
 def rag(of: Collection) -> Rag:
@@ -150,12 +158,24 @@ def rag(of: Collection) -> Rag:
 
 @st.cache_resource(show_spinner=False, max_entries=32)
 def _index(store: Path, made: float) -> Index:
-    return Index.open(store)
+    opened = Index.open(store)
+    _opened().add(opened)
+    return opened
 
 
 def index(of: Collection) -> Index:
     """For looking at what a collection holds; needs no models."""
     return _index(of.store, (of.store / "ledger.sqlite3").stat().st_ctime_ns)
+
+
+def close(of: Collection) -> None:
+    """What is open of a collection that is to be deleted, for everybody. What else is open is opened anew when needed."""
+    store = of.store.resolve()
+    for opened in list(_opened()):
+        if (opened.index if isinstance(opened, Rag) else opened).path == store:
+            opened.close()
+    _open.clear()
+    _index.clear()
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------
