@@ -13,14 +13,14 @@ from apps.ui.ask import ask_page
 from apps.ui.collections import collections_page
 from apps.ui.library import collections
 from apps.ui.look import STYLE, favicon
-from apps.ui.state import collection, conversation
+from apps.ui.state import collection, conversation, warm_up
 from apps.ui.words import LANGUAGES, language, t
 
+# By the end of its address: title, icon, what it shows.
 PAGES: dict[str, tuple[str, str, Callable[[], None]]] = {
     "ask": ("Ask", ":material/forum:", ask_page),
     "collections": ("Collections", ":material/folder_open:", collections_page),
 }
-"""By the end of its address: title, icon, what it shows."""
 
 
 def main() -> None:
@@ -36,6 +36,8 @@ def main() -> None:
     _choose_collection()
     chosen.run()
     _choose_language()
+    if (here := collection()) and not here.is_empty_folder:
+        warm_up(here)
 
 
 def _choose_collection() -> None:

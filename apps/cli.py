@@ -1,4 +1,4 @@
-"""The `mmrag` command: ingest, ask, search, list, show, remove, doctor, demo.
+"""The `mmrag` command: ingest, ask, search, list, show, remove, doctor, demo, app.
 
 Knows how to speak to people and to machines (`--json`); every piece of work is done by the library. Models and Chroma
 are imported inside the commands that need them, so that `--help` is immediate.
@@ -7,6 +7,7 @@ are imported inside the commands that need them, so that `--help` is immediate.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -354,6 +355,75 @@ def demo(
         print_line(f"See the cited regions on their pages: open {result.html}")
         print_line(f"Ask this collection yourself:         mmrag ask --store '{result.store}' 'your question'")
         print_line("Ask your own documents:               mmrag ingest FOLDER, then mmrag ask 'your question'")
+
+
+@app.command(name="app")
+def serve_app(
+    store: Store = None,
+    collections: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the collections that are made in the app.", show_default="a folder of the user's own"
+        ),
+    ] = None,
+    allow: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder from which the browser may name files; repeatable.", show_default="."),
+    ] = None,
+    profile: Profile = None,
+    image_encoder: ImageEncoder = None,
+    reranker: Reranker = None,
+    generator: Generator = None,
+    base_url: BaseUrl = None,
+    model: Model = None,
+    samples: Samples = None,
+    contrast: Contrast = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
+    risk: Risk = None,
+    check: Check = None,
+    nli: Nli = None,
+    unsupported: Unsupported = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; any other than localhost lets other machines in, without login.")
+    ] = "localhost",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port to listen at.", show_default="8501 or the next free one")
+    ] = None,
+    public_name: Annotated[
+        str | None, typer.Option(help="The name under which a proxy with a login offers the app by HTTPS.")
+    ] = None,
+    max_upload: Annotated[int, typer.Option(min=1, help="MB that a file sent by the browser may have.")] = 200,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Open the app in the browser: ask, see the cited pages, add documents."""
+    with errors(debug):
+        from apps.serve import REACHABLE, address, environment, free_port, is_local, serve
+
+        chosen: dict[str, Any] = {
+            "profile": profile,
+            "image_encoder": image_encoder,
+            "reranker": reranker,
+            "generator": generator,
+            "base_url": base_url,
+            "model": model,
+            "samples": samples,
+            "contrast": contrast,
+            "max_visual_tokens": max_visual_tokens,
+            "load_in_4bit": load_in_4bit,
+            "risk": risk,
+            "check": check,
+            "nli": nli,
+            "unsupported": unsupported,
+        }
+        settings(store, **chosen)  # what does not go together is said here rather than in the browser
+        os.environ.update(environment(store, collections, allow or [], chosen))
+        found = free_port(host, port)
+        print_line(f"mmrag is at {address(host, found)}  (Ctrl-C ends it)")
+        if public_name or not is_local(host):
+            print_note(REACHABLE)
+        serve(host, found, public_name=public_name, max_upload=max_upload, browser=not no_browser)
 
 
 def main() -> None:

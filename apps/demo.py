@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from platformdirs import user_data_path
 
-from apps.demo_documents import QUESTIONS, build_demo_documents
-from apps.overlay import answers_html
-from ingest.pipeline import Outcome, Progress, ingest_files
-from mmrag.engine import open_rag
 from mmrag.errors import MmragError
 from mmrag.index import FORMAT
 from mmrag.settings import load_settings
 from mmrag.types import Answer
+
+if TYPE_CHECKING:
+    from ingest.pipeline import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,12 @@ def demo_store(folder: Path | None = None) -> Path:
 
 def run_demo(folder: Path | None, on_progress: Callable[[Progress], None]) -> DemoResult:
     """Everything lands in `folder` (documents, store, answers.html); a second run finds its documents unchanged."""
+    # Here, so that whoever only asks where the demo is need not wait for them.
+    from apps.demo_documents import QUESTIONS, build_demo_documents
+    from apps.overlay import answers_html
+    from ingest.pipeline import Outcome, ingest_files
+    from mmrag.engine import open_rag
+
     folder = (folder or demo_folder()).expanduser().resolve()
     settings = load_settings("offline", store=demo_store(folder))
     files = build_demo_documents(folder / "documents")

@@ -121,6 +121,7 @@ def ingest_files(
     *,
     workers: int | None = None,
     describer: LLM | None = None,
+    wait: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
     """Bring files, folders (searched below) and glob patterns into the index; content that it already holds is skipped.
@@ -133,7 +134,7 @@ def ingest_files(
     report = Report()
     index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
     models = _Models(encoders, zero_shot_tagger(encoders.image), Describer(describer) if describer else None)
-    with index.writing():
+    with index.writing(wait=wait):
         files, problems = find_files(sources, exclude=index.path)
         report.results.extend(problems)
         new = [job for path in files if (job := _new_content(index, path, models, report)) is not None]

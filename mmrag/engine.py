@@ -132,7 +132,7 @@ class Rag:
         timings["generate"] = perf_counter() - started
         yield self._answer(question, draft, evidence, timings)
 
-    def stand_alone(self, question: str, earlier: Sequence[str]) -> str:
+    def stand_alone(self, question: str, earlier: Sequence[str | Answer]) -> str:
         return question
 
     def _answer(self, question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:

@@ -16,12 +16,13 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
 from mmrag.errors import UsageError
-from mmrag.index import IMAGE, TEXT, Index
+from mmrag.index import Index
 from mmrag.models import Encoders, reads
 from mmrag.questions import labels, leading_label, page_reference
 from mmrag.render import ImageInput
 from mmrag.text import query_tokens, tokens
 from mmrag.types import Chunk, Document, Evidence, LegVote, Region, RegionKind
+from mmrag.vectors import IMAGE, TEXT
 
 _Key = TypeVar("_Key")
 
@@ -94,8 +95,9 @@ class Retriever(BaseRetriever):
         With an `image`, pictures like it are looked for, and the words of `query`, if there are any, vote too.
         `documents` limits the search to files of these names (or document ids); raises UsageError for an unknown one.
         """
-        hits = self.rank_pages(query, image=image, documents=documents)[:top_k]
-        return self._evidence(query, hits, per_page)
+        with self._index.reading():  # a document may be replaced meanwhile
+            hits = self.rank_pages(query, image=image, documents=documents)[:top_k]
+            return self._evidence(query, hits, per_page)
 
     def rank_pages(
         self, query: str = "", *, image: ImageInput | None = None, documents: Sequence[str] | None = None

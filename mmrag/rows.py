@@ -1,13 +1,15 @@
-"""What the ledger's tables hold, and the way from data to their rows and back. Touches no database."""
+"""What the ledger's tables hold: the way from data to their rows and back. Opens no database, ends no transaction."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmrag.questions import leading_label
+from mmrag.text import tokens
 from mmrag.types import BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
 
 SCHEMA = """
@@ -89,3 +91,39 @@ def to_chunk(row: Any) -> Chunk:
     chunk_id, document_id, page, kind, text, box, spans, *lead = row
     pieces = tuple(Span(*span) for span in json.loads(spans))
     return Chunk(chunk_id, document_id, page, RegionKind(kind), text, BBox(*json.loads(box)), pieces, *lead)
+
+
+def insert(db: sqlite3.Connection, document: Document, pages: Sequence[Page], chunks: Sequence[Chunk]) -> None:
+    document_id = document.id
+    db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", document_row(document))
+    for page in pages:
+        cursor = db.execute(
+            f"INSERT INTO pages (document_id, {PAGE}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+            page_row(document_id, page),
+        )
+        text = " ".join(region.text for region in page.regions)
+        db.execute("INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text))))
+        db.executemany(
+            "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (region_row(document_id, page.number, i, region) for i, region in enumerate(page.regions)),
+        )
+    for chunk in chunks:
+        cursor = db.execute(
+            f"INSERT INTO chunks ({CHUNK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            chunk_row(chunk),
+        )
+        db.execute(
+            "INSERT INTO chunks_fts (rowid, tokens) VALUES (?, ?)",
+            (cursor.lastrowid, " ".join(tokens(chunk.encoded_text))),
+        )
+
+
+def delete(db: sqlite3.Connection, document_id: str) -> None:
+    for table in ("chunks", "pages"):
+        rows = f"SELECT rowid FROM {table} WHERE document_id = ?"  # noqa: S608  # table is one of two constants
+        db.execute(f"DELETE FROM {table}_fts WHERE rowid IN ({rows})", (document_id,))  # noqa: S608
+    db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
+
+
+def link(db: sqlite3.Connection, path: str, document_id: str) -> None:
+    db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (path, document_id))

@@ -58,9 +58,10 @@ PROFILES: dict[str, Settings] = {
 }
 
 
-_OF_GENERATOR = frozenset(
+OF_GENERATOR = frozenset(
     "generator base_url model samples contrast max_visual_tokens load_in_4bit".split(),
 )
+"""What is said of the generator, or only together with it."""
 
 
 def load_settings(profile: str | None = None, **choices: Any) -> Settings:
@@ -78,7 +79,7 @@ def load_settings(profile: str | None = None, **choices: Any) -> Settings:
         settings = replace(settings, api_key=settings.api_key or _key_for(settings.base_url))
     check_checks(settings)
     # What stands in the environment must not keep a command from working that asks no generator.
-    if chosen.keys() & _OF_GENERATOR:
+    if chosen.keys() & OF_GENERATOR:
         check_generator(settings)
     return settings
 

@@ -230,7 +230,7 @@ def test_vectors_without_a_ledger_row_are_passed_over(own_store: Path, monkeypat
         counts = reader.index.counts()
         with reader.index.writing():
             reader.index.remove(paper.id)
-            monkeypatch.setattr(reader.index, "_insert", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+            monkeypatch.setattr("mmrag.index.insert", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
             with pytest.raises(OSError, match="disk full"):
                 reader.index.add(paper, pages, chunks, source=source, text_vectors=vectors, image_vectors={})
         assert reader.index.counts()["text_vectors"] == counts["text_vectors"]

@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 import pytest
 
+from mmrag import index as index_module
 from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
-from mmrag.index import IMAGE, TEXT, Index
+from mmrag.index import Index
 from mmrag.testing import HashEncoder
 from mmrag.types import BBox, Chunk, Document, Page, Region, RegionKind, Span, TextSpan, Word
+from mmrag.vectors import IMAGE, TEXT
 
+ROOT = Path(__file__).resolve().parents[1]
 ENCODER = HashEncoder()
 NOTHING = {"documents": 0, "pages": 0, "regions": 0, "chunks": 0, "text_vectors": 0, "image_vectors": 0}
 
@@ -415,16 +418,17 @@ def test_linking_other_content_drops_what_the_path_held(index: Index, tmp_path: 
 # -- crashes and locks -----------------------------------------------------------------------------------------------
 
 KILLED = """
-import os, sys
+import os, pkgutil, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_index as t
-store, folder, method, action = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5]
+store, folder, place, action = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5]
 index = t.Index.open(store)
 doomed = t.sample(folder, "doomed.pdf", "doomed words", "more of them", kind=t.RegionKind.PICTURE)
 if action == "remove":
     doomed.add_to(index)
-setattr(t.Index, method, lambda *args: os._exit(9))
+owner, _, name = place.rpartition(".")
+setattr(pkgutil.resolve_name(owner), name, lambda *args, **options: os._exit(9))
 if action == "add":
     doomed.add_to(index)
 with index.writing():
@@ -435,9 +439,9 @@ with index.writing():
 @pytest.mark.parametrize(
     ("action", "killed_in", "left_over"),
     [
-        ("add", "_upsert", {"text_vectors": 1, "image_vectors": 0}),  # nothing but the file
-        ("add", "_insert", {"text_vectors": 3, "image_vectors": 2}),
-        ("remove", "_erase", {"text_vectors": 3, "image_vectors": 2}),
+        ("add", "mmrag.vectors.VectorStore.upsert", {"text_vectors": 1, "image_vectors": 0}),  # nothing but the file
+        ("add", "mmrag.index.insert", {"text_vectors": 3, "image_vectors": 2}),
+        ("remove", "mmrag.vectors.VectorStore.keep_only", {"text_vectors": 3, "image_vectors": 2}),
     ],
 )
 def test_the_next_writer_sweeps_up_after_a_killed_one(
@@ -474,7 +478,7 @@ def test_a_commit_that_fails_is_rolled_back_and_swept(
 ) -> None:
     failing = sample(tmp_path, "a.pdf", "words")
     with monkeypatch.context() as patch:
-        patch.setattr(index, "_link", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(index_module, "link", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             failing.add_to(index)
     assert index.counts() == {**NOTHING, "text_vectors": 1}
@@ -495,9 +499,8 @@ with Index.open(sys.argv[1]).writing():
 
 def test_one_writer_at_a_time(index: Index, tmp_path: Path) -> None:
     kept = sample(tmp_path, "kept.pdf", "kept words").add_to(index)
-    root = str(Path(__file__).resolve().parents[1])
     command = [sys.executable, "-c", HOLD, str(index.path)]
-    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env={"PYTHONPATH": root}) as other:
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env={"PYTHONPATH": str(ROOT)}) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(StoreBusy, match="Another mmrag process is writing"), index.writing():

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from apps.demo_documents import QUESTIONS
+from apps.ui.answering import Turn
 from apps.ui.export import answer_markdown, conversation_markdown, nearest
 from apps.ui.library import Collection, demo_collection
 from apps.ui.parts import answer_component, plain, show_page
-from apps.ui.state import Turn, collection, conversation, index, problems, rag
+from apps.ui.progress import progress_line
+from apps.ui.state import collection, conversation, evidence_pages, index, problems, rag
 from apps.ui.welcome import welcome
-from apps.ui.words import t
-from mmrag.errors import MmragError
+from apps.ui.words import t, told
 from mmrag.index import Index
 from mmrag.types import Answer, BBox, Citation, Claim, Document, Evidence, Support, Verdict
 
@@ -27,6 +27,7 @@ def ask_page() -> None:
     if here is None:
         welcome()
         return
+    progress_line(here)
     with problems():
         documents = index(here).documents()
         turns = conversation().turns.setdefault(here.store, [])
@@ -36,9 +37,13 @@ def ask_page() -> None:
         elif not turns:
             _suggestions(here, turns)
         _conversation(here, turns)
-        if turns and not (turns[-1].answer or turns[-1].error):
+        if turns and not _is_settled(turns[-1]):
             _answer(here, turns)
         _input(turns, chosen, disabled=not documents)
+
+
+def _is_settled(turn: Turn) -> bool:
+    return bool(turn.answer or turn.error)
 
 
 # -- the question ----------------------------------------------------------------------------------------------------
@@ -89,6 +94,8 @@ def _export(here: Collection, answers: list[Answer]) -> None:
 def _suggestions(here: Collection, turns: list[Turn]) -> None:
     if here.store != demo_collection().store:
         return
+    from apps.demo_documents import QUESTIONS  # not before: it draws documents too
+
     st.caption(t("You could ask:"))
     for number, question in enumerate(QUESTIONS):
         if st.button(plain(question.text), key=f"suggestion-{number}", icon=":material/chat_bubble:"):
@@ -116,23 +123,16 @@ def _input(turns: list[Turn], documents: tuple[str, ...], *, disabled: bool) -> 
 
 
 def _answer(here: Collection, turns: list[Turn]) -> None:
-    """Answers the last question, shown while it is written. Left half-way, it begins anew when the page is back."""
+    """Shows the last question's answer while it is written."""
     turn = turns[-1]
+    turn.begin(rag(here), [before.answer for before in turns[:-1] if before.answer], top_k=evidence_pages())
     with st.chat_message("assistant", avatar=":material/manage_search:"):
-        place, said = st.empty(), ""
+        place = st.empty()
         place.caption(t("Looking …"))
-        try:
-            asked = rag(here)
-            earlier = [before.answer.question for before in turns[:-1] if before.answer]
-            turn.asked = turn.question if turn.as_typed else asked.stand_alone(turn.question, earlier)
-            for piece in asked.ask_stream(turn.asked, image=turn.picture, documents=turn.documents or None):
-                if isinstance(piece, Answer):
-                    turn.answer = piece
-                    break
-                said += piece
-                place.text(said)  # a reply that is not yet read is shown as text, never as Markdown
-        except (MmragError, OSError) as error:
-            turn.error = str(error)
+        st.button(t("Stop"), on_click=turn.stop, type="tertiary", icon=":material/stop_circle:", key="stop")
+        while not turn.done.wait(0.05):
+            if turn.said:
+                place.text(turn.said)  # a reply that has not been read yet: as text, never as Markdown
     st.session_state["shown"] = (len(turns) - 1, 0)
     st.rerun()
 
@@ -179,22 +179,17 @@ def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
                 "text": claim.text,
                 "support": _support(claim.verdict),
                 "remark": _remark(claim),
-                "reason": claim.verdict.reason if claim.verdict else "",
+                "reason": told(claim.verdict.reason) if claim.verdict else "",
                 "places": [_chip(*next(numbered)) for _ in claim.citations],
             }
             for claim in ([] if answer.abstained else answer.claims)
         ],
-        "notes": list(answer.notes),
+        "notes": [told(note) for note in answer.notes],
         "nearest": [_named(number, place) for number, place in found] if answer.abstained else [],
         "selected": selected,
         "sure": "" if answer.abstained else t("{share} sure", share=f"{answer.confidence:.0%}"),
         "markdown": answer_markdown(answer),
-        "words": {
-            "sure": t(holds if answer.signals else page),
-            "nearest": t("Nearest places"),
-            "copy": t("Copy"),
-            "copied": t("Copied"),
-        },
+        "words": {"sure": t(sure), **{name: t(text) for name, text in _WORDS.items()}},
     }
 
 
@@ -233,7 +228,7 @@ def _conversation(here: Collection, turns: list[Turn]) -> None:
     """A fragment: to select a citation runs nothing else again."""
     if not turns:
         return
-    talk, beside = st.columns([3, 2.4], gap="large")
+    talk, beside = st.columns(2, gap="large")
     with talk:
         for number, turn in enumerate(turns):
             _turn(number, turn, turns)
@@ -250,18 +245,18 @@ def _turn(number: int, turn: Turn, turns: list[Turn]) -> None:
         st.text(turn.question)
         if turn.picture:
             st.image(turn.picture, width=160)
-    if not (turn.answer or turn.error):
+    if not _is_settled(turn):
         return
     with st.chat_message("assistant", avatar=":material/manage_search:"):
         if turn.asked and turn.asked != turn.question:
             st.caption(t("Asked as: {question}", question=plain(turn.asked)))
             if st.button(t("Ask it as typed"), key=f"as-typed-{number}", type="tertiary"):
-                turns.append(Turn(turn.question, picture=turn.picture, documents=turn.documents, as_typed=True))
+                turns.append(_anew(turn, as_typed=True))
                 st.rerun()
         if turn.error:
-            st.error(plain(turn.error), icon=":material/error:")
+            st.error(plain(told(turn.error)), icon=":material/error:")
             if number == len(turns) - 1 and st.button(t("Ask again"), key=f"again-{number}"):
-                turn.error = ""
+                turns[-1] = _anew(turn)
                 st.rerun()
             return
         if turn.answer:
@@ -274,6 +269,10 @@ def _turn(number: int, turn: Turn, turns: list[Turn]) -> None:
             )
 
 
+def _anew(turn: Turn, *, as_typed: bool = False) -> Turn:
+    return Turn(turn.question, turn.picture, turn.documents, as_typed=as_typed or turn.as_typed)
+
+
 def _selects(number: int, key: str) -> Callable[[], None]:
     def select() -> None:
         if (place := st.session_state[key].place) is not None:
@@ -284,45 +283,48 @@ def _selects(number: int, key: str) -> Callable[[], None]:
 
 def _beside(held: Index, found: Sequence[Place], shown: tuple[int, int]) -> None:
     place = found[shown[1]]
-    page = held.page(place.document_id, place.page)
-    if page is None:
+    of = held.page(place.document_id, place.page)
+    if of is None:
         st.info(t("The document has been removed since."))
         return
     _steps(found, shown)
+    _why(place)
     show_page(
         place.source,
-        page,
+        of,
         name=place.document,
         active=place.region,
         lines=place.lines,
         support=_support(place.verdict) if place.claim else "",
         key="cited-page",
     )
-    _why(place)
 
 
 def _steps(found: Sequence[Place], shown: tuple[int, int]) -> None:
+    """The page's name, and the way to the other places of the answer."""
     turn, at = shown
-    title, back, on, close = st.columns([7, 1, 1, 1], vertical_alignment="center")
     place = found[at]
-    title.markdown(f"**{plain(place.document)}** · {t('page {page} of the file', page=place.page)}")
-    for column, icon, words, to in (
-        (back, "chevron_left", "Previous source", at - 1),
-        (on, "chevron_right", "Next source", at + 1),
-    ):
-        if column.button(
-            "",
-            icon=f":material/{icon}:",
-            help=t(words),
-            key=words,
-            type="tertiary",
-            disabled=not 0 <= to < len(found),
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="steps"):
+        st.markdown(f"**{plain(place.document)}** · {t('page {page} of the file', page=place.page)}")
+        for icon, words, to in (
+            ("chevron_left", "Previous source", at - 1),
+            ("chevron_right", "Next source", at + 1),
+            ("close", "Close", None),
         ):
-            st.session_state["shown"] = (turn, to)
-            st.rerun(scope="fragment")
-    if close.button("", icon=":material/close:", help=t("Close"), key="close-page", type="tertiary"):
-        st.session_state.pop("shown")
-        st.rerun(scope="fragment")
+            st.button(
+                "",
+                icon=f":material/{icon}:",
+                help=t(words),
+                key=words,
+                type="tertiary",
+                disabled=to is not None and not 0 <= to < len(found),
+                on_click=_show,
+                args=(None if to is None else (turn, to),),
+            )
+
+
+def _show(place: tuple[int, int] | None) -> None:
+    st.session_state["shown"] = place
 
 
 _TONES = {
@@ -340,5 +342,5 @@ def _why(place: Place) -> None:
         st.markdown(f"> {plain(place.quote)}")
     if place.verdict:
         colour, icon = _TONES[place.verdict.support]
-        st.markdown(f":{colour}-badge[:material/{icon}: {t(str(place.verdict.support))}]")
-        st.caption(plain(t(place.verdict.reason)))
+        badge = f":{colour}-badge[:material/{icon}: {t(str(place.verdict.support))}]"
+        st.markdown(f"{badge} :small[{plain(told(place.verdict.reason))}]")

@@ -25,9 +25,8 @@ regions_component = component("regions")
 
 def show_document(here: Collection, document: Document) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="document-bar"):
-        if st.button(
-            t("All documents of the collection"), icon=":material/arrow_back:", type="tertiary", key="close-document"
-        ):
+        label = t("All documents of the collection")
+        if st.button(label, icon=":material/arrow_back:", type="tertiary", key="close-document"):
             close_document()
             st.rerun()
         actions(here, [document], key="opened")
@@ -60,7 +59,7 @@ def _pages(here: Collection, document: Document) -> None:
 def _number(document: Document) -> int:
     """The page that is shown, and what turns to another."""
     key = page_key(document.id)
-    number = min(max(1, st.session_state.get(key, 1)), document.page_count)
+    number = min(max(1, int(st.session_state.get(key, 1))), document.page_count)
     st.session_state[key] = number
     with st.container(horizontal=True, horizontal_alignment="center", vertical_alignment="center", key="turn-page"):
         for words, icon, step, shortcut in (
@@ -128,7 +127,7 @@ def region_rows(page: Page) -> list[dict[str, Any]]:
             "kind": kind_name(region.kind),
             "text": region.text[:_MOST_TEXT] + ("…" if len(region.text) > _MOST_TEXT else ""),
             "generated": [
-                *([t("Description by a model: {text}", text=region.description)] if region.description else []),
+                *([t("Description by a model: {said}", said=region.description)] if region.description else []),
                 *([t("Tags by a model: {tags}", tags=", ".join(region.tags))] if region.tags else []),
             ],
         }

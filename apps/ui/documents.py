@@ -197,10 +197,8 @@ def _picture(held: Index, document: Document) -> str:
 
 
 def size_told(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            break
+    units = ["B", "kB", "MB", "GB"]
+    while size >= 1000 and len(units) > 1:
         size /= 1000
-    else:
-        unit = "GB"
-    return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+        del units[0]
+    return f"{size:.1f} {units[0]}" if size < 10 and units[0] != "B" else f"{size:.0f} {units[0]}"

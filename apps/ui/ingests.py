@@ -72,7 +72,12 @@ def _show(here: Collection, held: Sequence[Job]) -> None:
             _job(here, job)
     ended = held[active:]
     if len(ended) > 1 and st.button(t("Dismiss all {count}", count=len(ended)), type="tertiary", key="dismiss-all"):
-        _then(lambda: [forget(here.store, job.id) for job in ended])
+        _then(lambda: _forget(here, ended))
+
+
+def _forget(here: Collection, ended: Sequence[Job]) -> None:
+    for job in ended:
+        forget(here.store, job.id)
 
 
 def _job(here: Collection, job: Job) -> None:

@@ -59,8 +59,9 @@ def allowed_folders() -> list[Path]:
 
 def collections() -> list[Collection]:
     """Those of `home`, by name; the store that the app was started with before them, the demo's after them."""
-    own = sorted(path for path in _folders(home()) if (path / "ledger.sqlite3").is_file())
     given = Path(os.environ.get("MMRAG_STORE") or DEFAULT_STORE).expanduser().absolute()
+    own = [path for path in _folders(home()) if (path / "ledger.sqlite3").is_file()]
+    own.sort(key=lambda path: (path != given, path))
     found = [Collection(path.name, path) for path in own]
     if (given / "ledger.sqlite3").is_file() and given not in own:
         found.insert(0, Collection(given.name, given, is_own=False))

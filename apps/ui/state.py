@@ -7,43 +7,30 @@ again; it ends with the server. Choices belong to one browser tab. Models and st
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from threading import Lock
-from typing import Any
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import streamlit as st
 
+from apps.serve import is_local
+from apps.ui.answering import Turn
 from apps.ui.library import Collection, collections, home
-from mmrag.engine import Rag, open_rag
-from mmrag.errors import MmragError
+from mmrag.errors import MmragError, UsageError
 from mmrag.index import Index
-from mmrag.settings import Settings, load_settings
-from mmrag.types import Answer
+from mmrag.settings import OF_GENERATOR, Settings, load_settings
+
+if TYPE_CHECKING:
+    from mmrag.engine import Rag
 
 _MOST_CONVERSATIONS = 500
-
-
-@dataclass(slots=True)
-class Turn:
-    """A question and what became of it; neither answer nor error: it is still to be answered."""
-
-    question: str
-    """As typed."""
-    asked: str = ""
-    """As asked, where it was rewritten to stand alone."""
-    picture: bytes | None = None
-    documents: tuple[str, ...] = ()
-    """Ids of those that were searched; none for all."""
-    as_typed: bool = False
-    """Not to be rewritten."""
-    answer: Answer | None = None
-    error: str = ""
 
 
 @dataclass(slots=True)
@@ -96,35 +83,90 @@ def page(name: str) -> Any:
 
 # -- settings --------------------------------------------------------------------------------------------------------
 
-CHOICES = tuple(each.name for each in fields(Settings) if each.name not in ("store", "device"))
-"""What can be chosen in the app."""
+CHOICES = (*(each.name for each in fields(Settings) if each.name not in ("store", "device")), "top_k")
+"""What can be chosen in the app: fields of Settings, and how many pages a question looks at."""
 _SECRET = ("api_key",)
 
 
 def choices() -> dict[str, Any]:
     """What this tab has chosen; what it has not is as the app was started, or as kept for all."""
     if "choices" not in st.session_state:
-        st.session_state["choices"] = _kept_choices()
+        st.session_state["choices"] = defaults()
     found: dict[str, Any] = st.session_state["choices"]
     return found
 
 
+def defaults() -> dict[str, Any]:
+    """As kept for all, and over that what the app was started with: what was typed last counts."""
+    started, kept = _started(), _known(_read(_kept_path()))
+    if started.keys() & {"profile", "generator"}:  # a kept server's address belongs to the kept generator
+        kept = {name: value for name, value in kept.items() if name not in OF_GENERATOR}
+    return kept | started
+
+
 def settings(store: Path) -> Settings:
-    """UsageError where choices contradict each other."""
-    chosen = dict(choices())
-    return load_settings(chosen.pop("profile", None), store=store, **chosen)
+    """UsageError where choices contradict each other, or name a server that may not be asked."""
+    return checked(choices(), store)
+
+
+def checked(chosen: dict[str, Any], store: Path) -> Settings:
+    """As `settings`, of choices that are not yet made."""
+    given = {name: value for name, value in chosen.items() if name not in ("profile", "top_k")}
+    found = load_settings(chosen.get("profile"), store=store, **given)
+    if found.generator == "openai" and not _is_from_start(found.base_url):
+        if not listens_locally():
+            raise UsageError(
+                "This app can be reached from other machines, so it asks only the server that it was started with: "
+                "mmrag app --generator openai --base-url ADDRESS"
+            )
+        # What stands in the environment was not given for an address that somebody types.
+        found = replace(found, api_key=chosen.get("api_key"))
+    return found
+
+
+def evidence_pages() -> int:
+    """How many pages an answer is made from."""
+    from mmrag.engine import EVIDENCE_PAGES
+
+    return int(choices().get("top_k") or EVIDENCE_PAGES)
+
+
+def listens_locally() -> bool:
+    """Whether nobody but this machine's own users reaches the app."""
+    return is_local(st.get_option("server.address")) and is_local(st.get_option("browser.serverAddress"))
+
+
+def servers() -> list[str]:
+    """Addresses that whoever started the app has named."""
+    named = (_started().get("base_url"), os.environ.get("MMRAG_BASE_URL"))
+    return list(dict.fromkeys(str(address) for address in named if address))
+
+
+def _is_from_start(base_url: str | None) -> bool:
+    return (base_url or "").rstrip("/") in [address.rstrip("/") for address in servers()]
+
+
+def _started() -> dict[str, Any]:
+    """What `mmrag app` was given."""
+    try:
+        return _known(json.loads(os.environ.get("MMRAG_CHOICES") or "{}"))
+    except ValueError:
+        return {}
 
 
 def _kept_path() -> Path:
     return home() / "settings.json"
 
 
-def _kept_choices() -> dict[str, Any]:
+def _read(path: Path) -> Any:
     try:
-        kept = json.loads(_kept_path().read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: kept[name] for name in CHOICES if name in kept} if isinstance(kept, dict) else {}
+
+
+def _known(found: Any) -> dict[str, Any]:
+    return {name: found[name] for name in CHOICES if name in found} if isinstance(found, dict) else {}
 
 
 def keep_choices() -> None:
@@ -146,6 +188,8 @@ def _opened() -> WeakSet[Rag | Index]:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _open(settings: Settings) -> Rag:
+    from mmrag.engine import open_rag  # seconds, which the first page need not wait for
+
     opened = open_rag(settings)
     _opened().add(opened)
     return opened
@@ -154,6 +198,25 @@ def _open(settings: Settings) -> Rag:
 def rag(of: Collection) -> Rag:
     """Loads models at its first use. Raises what `open_rag` does."""
     return _open(settings(of.store))
+
+
+def warm_up(of: Collection) -> None:
+    """Loads what the first question needs while the page is read. `mmrag app` asks for it."""
+    if os.environ.get("MMRAG_WARM_UP"):
+        with suppress(MmragError):
+            _warm(settings(of.store))
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _warm(settings: Settings) -> None:
+    def load() -> None:
+        with suppress(Exception):  # the first question will say what is wrong
+            opened = _open(settings)
+            opened.search("mmrag", top_k=1)
+            if settings.generator == "extractive":  # gigabytes are loaded when they are asked for
+                _ = opened.generator
+
+    Thread(target=load, name="warm-up", daemon=True).start()
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
@@ -169,12 +232,13 @@ def index(of: Collection) -> Index:
 
 
 def close(of: Collection) -> None:
-    """What is open of a collection that is to be deleted, for everybody. What else is open is opened anew when needed."""
+    """What is open of a collection that is to be deleted, for everybody. Of others it is opened anew when needed."""
     store = of.store.resolve()
     for opened in list(_opened()):
-        if (opened.index if isinstance(opened, Rag) else opened).path == store:
+        if (opened if isinstance(opened, Index) else opened.index).path == store:
             opened.close()
     _open.clear()
+    _warm.clear()
     _index.clear()
 
 

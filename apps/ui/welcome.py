@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from apps.demo import demo_folder
-from apps.demo_documents import build_demo_documents
 from apps.ui.library import demo_collection
 from apps.ui.state import choose, page, problems
 from apps.ui.words import t
@@ -33,6 +32,8 @@ def welcome() -> None:
 
 def start_demo() -> None:
     """Draws the documents and has them ingested by a process of its own; the collection is there at once, empty."""
+    from apps.demo_documents import build_demo_documents  # seconds, which the page need not wait for
+
     demo = demo_collection()
     Index.open(demo.store, create=True).close()
     files = build_demo_documents(demo_folder() / "documents")

@@ -1,9 +1,12 @@
 """The interface in two languages: English as it stands in the code, Chinese by what stands here.
 
-What documents, models and the library say is not translated.
+What documents and models say is not translated; what the library says of them is, where it is known here.
 """
 
 from __future__ import annotations
+
+import re
+from functools import cache
 
 import streamlit as st
 
@@ -14,6 +17,23 @@ def t(text: str, **values: object) -> str:
     """The text in the chosen language, with its {values} put in."""
     told = CHINESE.get(text, text) if language() == "zh" else text
     return told.format(**values) if values else told
+
+
+def told(sentence: str) -> str:
+    """A sentence of the library (a verdict's reason, a note) in the chosen language."""
+    if language() != "zh":
+        return sentence
+    for pattern, chinese in _patterns():
+        if found := pattern.fullmatch(sentence):
+            return chinese.format(**found.groupdict())
+    return sentence
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    return [
+        (re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(english))), c) for english, c in SENTENCES.items()
+    ]
 
 
 def language() -> str:
@@ -82,12 +102,12 @@ CHINESE = {
     "Previous source": "上一出处",
     "Next source": "下一出处",
     "Ask again": "重新提问",
+    "Stop": "停止",
     "with a picture": "附图片",
     "Select a number to see its place on the page.": "点击编号，查看其在页面上的位置。",
     "Why these pages?": "为什么是这些页面？",
     "This collection holds no documents yet.": "此文档集中还没有文档。",
     "Add documents": "添加文档",
-    "The words stand there.": "原文如此。",
     "page {page} of the file": "文件第 {page} 页",
     "The document has been removed since.": "该文档已被移除。",
     "text": "文本",
@@ -100,7 +120,9 @@ CHINESE = {
     "page header": "页眉",
     "page footer": "页脚",
     # -- collections ---------------------------------------------------------------------------------------------------
-    "A collection holds documents that are asked together. Make the first one:": "文档集中的文档会一起被提问。请先新建一个：",
+    "A collection holds documents that are asked together. Make the first one:": (
+        "文档集中的文档会一起被提问。请先新建一个："
+    ),
     "New collection": "新建文档集",
     "Name": "名称",
     "Annual reports": "年度报告",
@@ -176,9 +198,44 @@ CHINESE = {
     "Page {page}": "第 {page} 页",
     "of {count}": "/ {count}",
     "Nothing was found on this page.": "此页上没有识别到内容。",
-    "Description by a model: {text}": "模型生成的描述：{text}",
+    "Description by a model: {said}": "模型生成的描述：{said}",
     "Tags by a model: {tags}": "模型生成的标签：{tags}",
     "The collection's copy of this document is missing or damaged: have it read again.": (
         "文档集中此文档的副本缺失或损坏：请重新读取。"
     ),
+}
+
+SENTENCES = {
+    "Quoted from the page.": "引自原文。",
+    "The words stand there.": "原文如此。",
+    "Its words and figures are there.": "所述词句和数字均见于此处。",
+    "The cited place has no words that could be checked.": "引用处没有可核查的文字。",
+    "It says: “{words}”": "原文为：“{words}”",
+    "The figure {figure} is not there.": "此处没有数字 {figure}。",
+    "The words “{words}” are not there.": "此处没有“{words}”。",
+    "It says “{there}” where the claim says “{here}”.": "原文为“{there}”，答案却说“{here}”。",
+    "The claim says “{word}”, and the place denies nothing.": "答案说“{word}”，而原文并未否定。",
+    "It does not name {name}.": "此处没有提到 {name}。",
+    "Nothing there is like: {words}.": "此处没有与之相近的内容：{words}。",
+    "It cites nothing, and no region that was looked at supports it.": "没有引用出处，所查看的区域也都不支持。",
+    "The model was asked again and said neither yes nor no.": "再次询问模型，它既未肯定也未否定。",
+    "The model does not see it in the region.": "模型在该区域中没有看到。",
+    "The model sees it in the region, but would say so without the region too.": (
+        "模型在该区域中看到了，但遮住该区域时仍这样说。"
+    ),
+    "The model sees it in the region and not without it.": "模型在该区域中看到了，遮住该区域则看不到。",
+    "The model found no answer on the pages that it was shown.": "模型在所示页面中没有找到答案。",
+    "The model replied without words.": "模型没有写出任何文字。",
+    "The model cited nothing for what it said: {words}": "模型没有为其所说给出出处：{words}",
+    "The store holds nothing to look at.": "文档集中没有可查看的内容。",
+    "The reply was cut off: it is longer than the model was allowed to write.": "回答被截断：超出了允许的长度。",
+    "The reply was cut off: the model began to repeat itself.": "回答被截断：模型开始重复。",
+    "The reply cites {mark}, which it was not shown.": "回答引用了 {mark}，而模型并未看到它。",
+    "{some} of {all} samples agree.": "{all} 次采样中有 {some} 次一致。",
+    "Left out, because nothing supports it: {claim}": "已略去，因为没有依据：{claim}",
+    "The model cited another region for “{claim}”: {place} supports it.": (
+        "模型为“{claim}”引用了别处，而支持它的是 {place}。"
+    ),
+    "The model cited nothing for “{claim}”: {place} supports it.": "模型没有为“{claim}”给出出处，支持它的是 {place}。",
+    "Stopped.": "已停止。",
 }
