@@ -102,10 +102,15 @@ def coverage(text: str, weights: Mapping[str, float]) -> float:
     return sum(weight for token, weight in weights.items() if token in there) / total
 
 
+def names(text: str) -> list[str]:
+    """Words that are names by their capital; the first word of a sentence has one anyway."""
+    return _NAME.findall(text)
+
+
 def named(question: str, text: str) -> float:
     """The share (0..1) of a question's names and figures that a text has; 1 where it has none."""
     there, figured = set(tokens(text)), figures(question)
-    found = [there.issuperset(tokens(name)) for name in _NAME.findall(question)]
+    found = [there.issuperset(tokens(name)) for name in names(question)]
     total = len(found) + len(figured)
     return (sum(found) + len(figured) - len(missing_figures(question, text))) / total if total else 1.0
 

@@ -16,7 +16,8 @@ from llama_index.core.schema import NodeWithScore
 from pydantic import ConfigDict
 
 from mmrag.abstain import RISK, check_risk
-from mmrag.errors import UsageError
+from mmrag.errors import MmragError, UsageError
+from mmrag.followups import Turn, stand_alone
 from mmrag.index import Index
 from mmrag.models import Encoders, load_check, load_encoders, load_generator, load_reranker
 from mmrag.render import ImageInput
@@ -49,6 +50,24 @@ class LooksAgain(Protocol):
     """A generator that can be asked about a claim and the place that it cites."""
 
     def look(self, claim: str, citation: Citation) -> Verdict: ...
+
+
+@runtime_checkable
+class Rewrites(Protocol):
+    """A generator that can say a follow-up question so that it stands alone."""
+
+    def rewrite(self, question: str, earlier: Sequence[Turn]) -> str | None:
+        """None where it has nothing to say."""
+
+
+class Answered(Protocol):
+    """An Answer, or what else knows its question and text."""
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
 
 
 class Rag:
@@ -132,8 +151,21 @@ class Rag:
         timings["generate"] = perf_counter() - started
         yield self._answer(question, draft, evidence, timings)
 
-    def stand_alone(self, question: str, earlier: Sequence[str | Answer]) -> str:
-        return question
+    def stand_alone(self, question: str, earlier: Sequence[str | Answered]) -> str:
+        """A follow-up question with what it leaves to the `earlier` questions or Answers, oldest first.
+
+        Unchanged where it says all that it asks. A model is asked where one answers; plain rules do what it cannot.
+        """
+        turns = [Turn(item) if isinstance(item, str) else Turn(item.question, item.text) for item in earlier]
+        if not turns or not question.strip():
+            return question
+        return self._rewritten(question, turns) or stand_alone(question, [turn.question for turn in turns])
+
+    def _rewritten(self, question: str, turns: Sequence[Turn]) -> str | None:
+        try:
+            return self.generator.rewrite(question, turns) if isinstance(self.generator, Rewrites) else None
+        except MmragError:  # whoever asks next is told; the question is not lost
+            return None
 
     def _answer(self, question: str, draft: Draft, evidence: Sequence[Evidence], timings: dict[str, float]) -> Answer:
         """The draft with its claims checked."""

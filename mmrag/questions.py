@@ -63,6 +63,20 @@ def page_reference(question: str) -> PageReference:
     return PageReference(tuple(n for n in numbers if n != 0), " ".join(rest.split()) or question)
 
 
+class Place(NamedTuple):
+    """Where a text names a page, figure, table …: `kind` is what it names."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def places(text: str) -> list[Place]:
+    patterns = [("page", pattern) for pattern, _ in _FIXED] + [("page", pattern) for pattern in _LISTED]
+    found = [(kind, match) for kind, pattern in [*patterns, *_LABELS.items()] for match in pattern.finditer(text)]
+    return sorted((Place(kind, *match.span()) for kind, match in found), key=lambda place: place.start)
+
+
 def labels(text: str) -> list[str]:
     """Figures, tables, appendices … that a text names: `Figs. 2 and 3a` are `figure 2` and `figure 3`."""
     return [

@@ -249,10 +249,11 @@ def _turn(number: int, turn: Turn, turns: list[Turn]) -> None:
         return
     with st.chat_message("assistant", avatar=":material/manage_search:"):
         if turn.asked and turn.asked != turn.question:
-            st.caption(t("Asked as: {question}", question=plain(turn.asked)))
-            if st.button(t("Ask it as typed"), key=f"as-typed-{number}", type="tertiary"):
-                turns.append(_anew(turn, as_typed=True))
-                st.rerun()
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.caption(t("Asked as: {question}", question=plain(turn.asked)), width="content")
+                if st.button(t("Ask it as typed"), key=f"as-typed-{number}", type="tertiary"):
+                    turns.append(_anew(turn, as_typed=True))
+                    st.rerun()
         if turn.error:
             st.error(plain(told(turn.error)), icon=":material/error:")
             if number == len(turns) - 1 and st.button(t("Ask again"), key=f"again-{number}"):
@@ -305,7 +306,7 @@ def _steps(found: Sequence[Place], shown: tuple[int, int]) -> None:
     turn, at = shown
     place = found[at]
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="steps"):
-        st.markdown(f"**{plain(place.document)}** · {t('page {page} of the file', page=place.page)}")
+        st.markdown(f"**{plain(place.document)}** · {t('page {page}', page=place.page)}")
         for icon, words, to in (
             ("chevron_left", "Previous source", at - 1),
             ("chevron_right", "Next source", at + 1),

@@ -108,7 +108,7 @@ CHINESE = {
     "Why these pages?": "为什么是这些页面？",
     "This collection holds no documents yet.": "此文档集中还没有文档。",
     "Add documents": "添加文档",
-    "page {page} of the file": "文件第 {page} 页",
+    "page {page}": "第 {page} 页",
     "The document has been removed since.": "该文档已被移除。",
     "text": "文本",
     "section header": "标题",

@@ -15,10 +15,12 @@ from llama_index.core.llms import LLM
 from mmrag.abstain import RISK, page_confidence
 from mmrag.asking import answered
 from mmrag.errors import GenerationError, UsageError
+from mmrag.followups import Turn
 from mmrag.generate.consistency import most_agreed
 from mmrag.generate.look import judge, look
 from mmrag.generate.marks import PAGES, TOKEN_SIDE, MarkedPage, mark_pages, messages, region_at
 from mmrag.generate.reading import Sentence, read_reply, says_no_answer
+from mmrag.generate.rewriting import rewrite
 from mmrag.types import BBox, Citation, Claim, Draft, Evidence, Verdict
 from mmrag.verify import best_span
 
@@ -83,6 +85,10 @@ class GroundedGenerator:
     def look(self, claim: str, citation: Citation) -> Verdict:
         """Whether the model sees what a claim says in the place that it cites, and not without that place."""
         return judge(look(self.llm, claim, citation))
+
+    def rewrite(self, question: str, earlier: Sequence[Turn]) -> str | None:
+        """The last question of a conversation as the model says it alone; None where its words cannot be taken."""
+        return rewrite(self.llm, question, earlier)
 
     def _mark(self, evidence: Sequence[Evidence]) -> list[MarkedPage]:
         return mark_pages(evidence, pages=self._pages, visual_tokens=self._visual_tokens, unit=self._unit)

@@ -13,7 +13,7 @@ from PIL import Image
 from mmrag import prompts
 from mmrag.asking import about_image, answered, reply, yes_or_no_odds
 from mmrag.generate.budget import blank
-from mmrag.generate.marks import one_line, png
+from mmrag.generate.marks import png, quotable
 from mmrag.render import render_page, shrunk
 from mmrag.types import WHOLE_PAGE, BBox, Citation, Support, Verdict
 from mmrag.yes_no import read_yes_no
@@ -62,18 +62,13 @@ def _is_yes(probability: float) -> bool:
 
 
 def _yes(llm: Any, claim: str, image: Image.Image) -> float | None:
-    messages = about_image(prompts.LOOK_AGAIN.format(claim=_quotable(claim)), png(image))
+    messages = about_image(prompts.LOOK_AGAIN.format(claim=quotable(claim, _CLAIM_CHARACTERS)), png(image))
     if hasattr(llm, "score"):
         odds = answered(lambda: yes_or_no_odds(llm, messages))
         if odds.yes + odds.no >= _LEAST_MASS:
             return odds.probability
     said = read_yes_no(reply(llm, messages), None)
     return None if said is None else float(said == "yes")
-
-
-def _quotable(claim: str) -> str:
-    """Without what ends a quotation, a line or a turn: the words that ask stay ours."""
-    return one_line(claim.translate({ord("«"): '"', ord("»"): '"'}), _CLAIM_CHARACTERS)
 
 
 # -- images ----------------------------------------------------------------------------------------------------------

@@ -125,6 +125,11 @@ def one_line(text: str, length: int) -> str:
     return _harmless(" ".join("".join(c if c.isprintable() else " " for c in text).split())[:length])
 
 
+def quotable(text: str, length: int) -> str:
+    """Without what ends a quotation, a line or a turn: the words around it stay ours."""
+    return one_line(text.translate({ord("«"): '"', ord("»"): '"'}), length)
+
+
 def _harmless(text: str) -> str:
     """Without what a server's tokenizer might take for the end of a turn."""
     return text.replace("<|", "< |")
