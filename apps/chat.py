@@ -10,6 +10,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from apps.ui.ask import ask_page
+from apps.ui.collections import collections_page
 from apps.ui.library import collections
 from apps.ui.look import STYLE, favicon
 from apps.ui.settings_page import settings_page
@@ -20,6 +21,7 @@ from apps.ui.words import LANGUAGES, language, t
 PAGES: dict[str, tuple[str, str, Callable[[], None]]] = {
     "ask": ("Ask", ":material/forum:", ask_page),
     "settings": ("Settings", ":material/tune:", settings_page),
+    "collections": ("Collections", ":material/folder_open:", collections_page),
 }
 
 
@@ -44,11 +46,13 @@ def _choose_collection() -> None:
     here, known = collection(), [each.name for each in collections()]
     with st.sidebar:
         if here:
-            picked = st.selectbox(t("Collection"), known, index=known.index(here.name), key="picked-collection")
-            if picked != here.name:
-                st.session_state["collection"] = picked
-                st.session_state.pop("shown", None)
-                st.rerun()
+            st.session_state["picked-collection"] = here.name  # a page may have chosen another
+            st.selectbox(t("Collection"), known, key="picked-collection", on_change=_pick)
+
+
+def _pick() -> None:
+    st.session_state["collection"] = st.session_state["picked-collection"]
+    st.session_state.pop("shown", None)
 
 
 def _choose_language() -> None:

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 from platformdirs import user_data_path
 
 from apps.demo import demo_store
-from mmrag.errors import StoreBusy, UsageError
+from ingest.pipeline import find_files
+from mmrag.errors import StoreBusy, StoreError, UsageError
 from mmrag.settings import DEFAULT_STORE
+from mmrag.types import MEDIA_TYPES
 
 _NAME_BYTES = 120
 """Of a collection or an uploaded file: file systems end at 255, and `.partial` and the like come behind it."""
+_MOST_FOLDERS = 4
+"""That an uploaded file keeps of the path it had: a path must not become too long either."""
+# What Windows takes for a device whatever its suffix.
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])\s*(\.|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +53,8 @@ def home() -> Path:
 
 def allowed_folders() -> list[Path]:
     """Where the browser may point at files of this machine: MMRAG_ALLOW, or the folder in which the app was started."""
-    given = os.environ.get("MMRAG_ALLOW")
-    return [Path(folder).expanduser().resolve() for folder in (given.split(os.pathsep) if given else ["."])]
+    given = [folder for folder in os.environ.get("MMRAG_ALLOW", "").split(os.pathsep) if folder.strip()]
+    return [Path(folder).expanduser().resolve() for folder in given or ["."]]
 
 
 def collections() -> list[Collection]:
@@ -60,7 +67,17 @@ def collections() -> list[Collection]:
         found.insert(0, Collection(given.name, given, is_own=False))
     if (demo_store() / "ledger.sqlite3").is_file() and demo_store() != given:
         found.append(demo_collection())
-    return found
+    return _told_apart(found)
+
+
+def _told_apart(found: Iterable[Collection]) -> list[Collection]:
+    """Of two with one name, one comes from elsewhere: its folder tells which."""
+    told: dict[str, Collection] = {}
+    for each in sorted(found, key=lambda each: not each.is_own):
+        name = each.name if each.name not in told else f"{each.name} ({each.store.parent})"
+        told[name] = replace(each, name=name)
+    order = {each.store: place for place, each in enumerate(found)}
+    return sorted(told.values(), key=lambda each: order[each.store])
 
 
 def demo_collection() -> Collection:
@@ -76,45 +93,61 @@ def new_collection(name: str) -> Collection:
     name = plain_name(name)
     if not name:
         raise UsageError("The collection needs a name with a letter or figure in it.")
-    if any(name.casefold() == other.name.casefold() for other in collections()):
+    taken = [*(other.name for other in collections()), *(path.name for path in _folders(home()) if any(path.iterdir()))]
+    if name.casefold() in map(str.casefold, taken):
         raise UsageError(f"There is a collection {name!r} already: choose another name.")
     return Collection(name, home() / name)
 
 
 def delete_collection(collection: Collection) -> None:
     """Leaves nothing of it; the files that it was made from are not touched. StoreBusy while somebody writes to it."""
-    if not collection.is_own or collection.store.parent != home():
-        raise UsageError(f"{collection.name} was not made here: remove its folder {collection.store} yourself.")
-    lock = FileLock(collection.store / "lock", timeout=0)
+    store = collection.store
+    if not collection.is_own or store.parent != home() or store.is_symlink():
+        raise UsageError(f"{collection.name} was not made here: remove its folder {store} yourself.")
+    if not store.is_dir():
+        return
     try:
-        with lock:
-            shutil.rmtree(collection.store, ignore_errors=True)
+        with FileLock(store / "lock", timeout=0):
+            shutil.rmtree(store, ignore_errors=True)
     except TimeoutError as error:
         raise StoreBusy(f"{collection.name} is being written to: wait until that ends, or cancel it.") from error
+    if store.exists():
+        raise StoreError(f"Not everything of {collection.name} could be deleted: remove its folder {store} yourself.")
+
+
+# -- names and paths from outside ------------------------------------------------------------------------------------
 
 
 def plain_name(name: str) -> str:
     """A name from outside as that of a file or folder: no separators, nothing hidden or unprintable; may be empty."""
     name = unicodedata.normalize("NFC", name.replace("\\", "/")).rpartition("/")[2]
-    name = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in name).strip().lstrip(".")
+    name = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in name)
+    name = name.strip(" ").lstrip(". ")
+    name = _shortened(f"_{name}" if _DEVICE.match(name) else name)
+    # Windows drops dots and spaces at the end, and so would make two names one.
+    name = name.rstrip(". ")
+    return name if any(c.isalnum() for c in name) else ""
+
+
+def _shortened(name: str) -> str:
+    """Cut in its stem, so that the suffix goes on saying what it is."""
     stem, dot, suffix = name.rpartition(".")
-    while len(name.encode()) > _NAME_BYTES:
-        stem = stem[:-1] if stem else ""
-        suffix = suffix if stem else suffix[:-1]
-        name = f"{stem}{dot}{suffix}" if stem else suffix
-    # What Windows takes for a device whatever its suffix.
-    reserved = re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)", name.partition(".")[0])
-    return f"_{name}" if reserved else name if any(c.isalnum() for c in name) else ""
+    if len(suffix.encode()) > _NAME_BYTES // 2:
+        stem, dot, suffix = name, "", ""
+    room = _NAME_BYTES - len(f"{dot}{suffix}".encode())
+    return stem.encode()[:room].decode(errors="ignore") + dot + suffix
 
 
 def allowed_path(text: str, folders: Sequence[Path] | None = None) -> Path:
     """A path that was typed, links followed; UsageError where it is not in one of the allowed folders or not there."""
     folders = allowed_folders() if folders is None else folders
+    if not text.strip():
+        raise UsageError("No folder is named: type the path of one.")
     try:
-        path = Path(text.strip()).expanduser().resolve()
-        inside = any(path.is_relative_to(folder) for folder in folders)
+        path = Path(text.strip()).expanduser().absolute()
+        inside = _is_inside(path, folders)
         exists = inside and path.exists()
-    except (OSError, ValueError, RuntimeError):  # too long, a null byte, a home that nobody has, links in a circle
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, a home that nobody has
         inside = exists = False
     if not inside:
         shown = ", ".join(map(str, folders))
@@ -124,18 +157,57 @@ def allowed_path(text: str, folders: Sequence[Path] | None = None) -> Path:
         )
     if not exists:
         raise UsageError(f"There is no file or folder {text.strip()!r}: check the path.")
-    return path
+    return path.resolve()
+
+
+def _is_inside(path: Path, folders: Sequence[Path]) -> bool:
+    """Where its links lead, not where it stands."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+    return any(real.is_relative_to(folder) for folder in folders)
+
+
+def allowed_files(text: str, folders: Sequence[Path] | None = None, *, exclude: Path | None = None) -> list[Path]:
+    """What can be ingested at a path that was typed: without links that lead out of the allowed folders."""
+    folders = allowed_folders() if folders is None else folders
+    found, _ = find_files([allowed_path(text, folders)], exclude=exclude)
+    files = [path for path in found if _is_inside(path, folders)]
+    if not files:
+        raise UsageError(f"{text.strip()!r} holds no PDF or picture: name another folder.")
+    return files
 
 
 def keep_uploads(store: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
-    """Writes what was uploaded below the store, each under its own name, from where it is ingested."""
-    folder = store / "uploads"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = []
+    """Writes what was uploaded below the store, each under its own name, from where it is ingested.
+
+    A file of a whole folder keeps its place in that; one that came before under the same name is written over, but
+    never one of the same batch.
+    """
+    top = store / "uploads"
+    kept: dict[str, Path] = {}
     for name, content in files:
-        path = folder / (plain_name(name) or "unnamed")
-        part = path.with_name(f"{path.name}.part")
+        path = _upload_path(top, name, kept)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{secrets.token_hex(8)}.part")
         part.write_bytes(content)
         part.replace(path)
-        kept.append(path)
-    return kept
+        kept[str(path).casefold()] = path
+    return list(kept.values())
+
+
+def _upload_path(top: Path, name: str, taken: Container[str]) -> Path:
+    *above, last = name.replace("\\", "/").split("/")
+    # A dot is in every file's name and in no folder's: so none stands where the other should.
+    folders = [plain_name(part).replace(".", "_") for part in above[-_MOST_FOLDERS:]]
+    plain = plain_name(last)
+    if not Path(plain).suffix:
+        suffix = Path(f"_{last}").suffix.lower()
+        plain = f"{plain or 'unnamed'}{suffix if suffix in MEDIA_TYPES else '.file'}"
+    stem, suffix = Path(plain).stem, Path(plain).suffix
+    path, number = top.joinpath(*filter(None, folders), plain), 1
+    while str(path).casefold() in taken:
+        number += 1
+        path = path.with_name(f"{stem} ({number}){suffix}")
+    return path

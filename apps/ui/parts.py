@@ -1,6 +1,6 @@
 """What several pages show: text from outside, an answer with its citations, a page with its regions.
 
-Everything that documents, file names and models say goes through `plain` into Markdown, or as data into the two
+Everything that documents, file names and models say goes through `plain` into Markdown, or as data into the
 components, whose scripts put it on the page as text.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def plain(text: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 
-def _component(name: str) -> Any:
+def component(name: str) -> Any:
     return st.components.v2.component(
         f"mmrag_{name}",
         js=(_HERE / f"{name}.js").read_text(encoding="utf-8"),
@@ -39,8 +39,8 @@ def _component(name: str) -> Any:
     )
 
 
-answer_component = _component("answer")
-page_component = _component("page")
+answer_component = component("answer")
+page_component = component("page")
 
 
 # -- pages -----------------------------------------------------------------------------------------------------------
@@ -72,10 +72,11 @@ def show_page(
     lines: Sequence[BBox] = (),
     support: str = "",
     key: str,
+    on_select: Callable[[], None] = lambda: None,
 ) -> str | None:
     """A page that can be zoomed, its regions outlined, `active` (a region's id) most of all and its `lines` marked.
 
-    Returns the id of a region that was just selected.
+    Returns the id of a region that was just selected; `on_select` runs before anything is drawn anew.
     """
     data = {
         "image": page_picture(source, page.number),
@@ -90,7 +91,7 @@ def show_page(
         "support": support,
         "words": {name: t(text) for name, text in _PAGE_WORDS.items()},
     }
-    region: str | None = page_component(data=data, key=key, on_region_change=lambda: None).region
+    region: str | None = page_component(data=data, key=key, on_region_change=on_select).region
     return region
 
 

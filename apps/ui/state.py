@@ -17,6 +17,7 @@ from math import inf
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import streamlit as st
 
@@ -203,11 +204,18 @@ def keep_choices() -> None:
 # -- what is open for everybody --------------------------------------------------------------------------------------
 
 
+@st.cache_resource(show_spinner=False)
+def _opened() -> WeakSet[Rag | Index]:
+    return WeakSet()
+
+
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _open(settings: Settings) -> Rag:
     from mmrag.engine import open_rag  # seconds, which the first page need not wait for
 
-    return open_rag(settings)
+    opened = open_rag(settings)
+    _opened().add(opened)
+    return opened
 
 
 def rag(of: Collection) -> Rag:
@@ -236,12 +244,25 @@ def _warm(settings: Settings) -> None:
 
 @st.cache_resource(show_spinner=False, max_entries=32)
 def _index(store: Path, made: float) -> Index:
-    return Index.open(store)
+    opened = Index.open(store)
+    _opened().add(opened)
+    return opened
 
 
 def index(of: Collection) -> Index:
     """For looking at what a collection holds; needs no models."""
     return _index(of.store, (of.store / "ledger.sqlite3").stat().st_ctime_ns)
+
+
+def close(of: Collection) -> None:
+    """What is open of a collection that is to be deleted, for everybody. Of others it is opened anew when needed."""
+    store = of.store.resolve()
+    for opened in list(_opened()):
+        if (opened if isinstance(opened, Index) else opened.index).path == store:
+            opened.close()
+    _open.clear()
+    _warm.clear()
+    _index.clear()
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------
