@@ -80,6 +80,11 @@ class Retriever(BaseRetriever):
         self._documents = documents
         self.reranker = reranker
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """How much each leg counts, by its name."""
+        return asdict(self._weights)
+
     def search(
         self,
         query: str = "",
@@ -117,6 +122,10 @@ class Retriever(BaseRetriever):
         if self.reranker and self._weights.rerank and asked.words and reads(self.reranker, asked.words):
             legs["rerank"] = self._rerank(self.reranker, asked.words, fuse(legs, asdict(self._weights))[:RERANKED])
         return legs
+
+    def evidence(self, query: str, hits: Sequence[PageHit], *, per_page: int = 1) -> list[Evidence]:
+        """The best regions of ranked pages; of a page that has been removed since, none."""
+        return self._evidence(query, [hit for hit in hits if self._index.page(*hit.key)], per_page)
 
     def _read(self, query: str, image: ImageInput | None) -> _Asked:
         likeness = None if image is None else self._encoders.encode_image(image)
