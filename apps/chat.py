@@ -10,6 +10,8 @@ from collections.abc import Callable
 import streamlit as st
 
 from apps.ui.ask import ask_page
+from apps.ui.evals import evals_page
+from apps.ui.evidence import evidence_page
 from apps.ui.library import collections
 from apps.ui.look import STYLE, favicon
 from apps.ui.state import collection, conversation
@@ -18,6 +20,8 @@ from apps.ui.words import LANGUAGES, language, t
 # By the end of its address: title, icon, what it shows.
 PAGES: dict[str, tuple[str, str, Callable[[], None]]] = {
     "ask": ("Ask", ":material/forum:", ask_page),
+    "evidence": ("Evidence", ":material/stacked_bar_chart:", evidence_page),
+    "evals": ("Evals", ":material/fact_check:", evals_page),
 }
 
 
