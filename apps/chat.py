@@ -11,6 +11,8 @@ import streamlit as st
 
 from apps.ui.ask import ask_page
 from apps.ui.collections import collections_page
+from apps.ui.evals import evals_page
+from apps.ui.evidence import evidence_page
 from apps.ui.library import collections
 from apps.ui.look import STYLE, favicon
 from apps.ui.settings_page import settings_page
@@ -20,8 +22,10 @@ from apps.ui.words import LANGUAGES, language, t
 # By the end of its address: title, icon, what it shows.
 PAGES: dict[str, tuple[str, str, Callable[[], None]]] = {
     "ask": ("Ask", ":material/forum:", ask_page),
-    "settings": ("Settings", ":material/tune:", settings_page),
     "collections": ("Collections", ":material/folder_open:", collections_page),
+    "evidence": ("Evidence", ":material/stacked_bar_chart:", evidence_page),
+    "evals": ("Evals", ":material/fact_check:", evals_page),
+    "settings": ("Settings", ":material/tune:", settings_page),
 }
 
 

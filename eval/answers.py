@@ -98,15 +98,22 @@ def judged(rag: Rag, gold: Gold, answer: Answer) -> Row:
         "groups": list(gold.groups),
         "question": gold.text,
         "answerable": gold.answerable,
+        "document": gold.document,
+        "pages": list(gold.pages),
         "gold": list(gold.answers),
         "answer": said,
-        "cited": [f"{c.document} p{c.page} {c.region}" for c in answer.citations],
+        "cited": [cited(citation) for citation in answer.citations],
         "held by": ways,
         "right": bool(ways) and bool(ways[0]),
         "silent": answer.abstained,
         "confidence": answer.confidence,
         "signals": answer.signals,
     }
+
+
+def cited(citation: Citation) -> str:
+    """As rows name it: the file, the page (1-based), the region's id."""
+    return f"{citation.document} p{citation.page} {citation.region}"
 
 
 def place_of(rag: Rag, citation: Citation) -> Place:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval.answers import check_documents, made_by_rag, place_of
+from eval.answers import check_documents, cited, made_by_rag, place_of
 from eval.gold import Gold, load_gold
 from eval.metrics import Score, ratio_score
 from eval.retrieval import name_regions
@@ -70,11 +70,11 @@ def ask_citations(
 
 def judged(rag: Rag, gold: Gold, answer: Answer, supports: Supports) -> Row:
     claims = () if answer.abstained else answer.claims
-    cited = []
+    scored = []
     for claim in claims:
         passages = [place_of(rag, citation).text for citation in claim.citations]
-        cited.append(score_claim(claim.text, passages, supports))
-    values = _averages(cited) if claims else {}
+        scored.append(score_claim(claim.text, passages, supports))
+    values = _averages(scored) if claims else {}
     citations = [citation for claim in claims for citation in claim.citations]
     if gold.boxes and citations:
         values |= _overlap(gold, citations)
@@ -83,8 +83,11 @@ def judged(rag: Rag, gold: Gold, answer: Answer, supports: Supports) -> Row:
         "cluster": gold.document,
         "groups": list(gold.groups),
         "question": gold.text,
+        "document": gold.document,
+        "pages": list(gold.pages),
         "answer": "" if answer.abstained else answer.text,
-        "claims": [{"claim": c.text, **s._asdict()} for c, s in zip(claims, cited, strict=True)],
+        "claims": [{"claim": c.text, **s._asdict()} for c, s in zip(claims, scored, strict=True)],
+        "cited": [cited(citation) for citation in citations],
         "silent": answer.abstained,
     }
 

@@ -228,7 +228,7 @@ def load_questions(path: Path) -> list[PageQuestion]:
 
 def score_predictions(questions: Sequence[PageQuestion], predictions: Path, output: Path) -> tuple[Run, Path]:
     answers = read_predictions(predictions, [question.id for question in questions])
-    rows = [{"id": one.id, **judged(one.question, answers.get(one.id))} for one in questions]
+    rows = [{"id": one.id, **judged(one.question, answers.get(one.id)), **_about_page(one)} for one in questions]
     made = made_by(data=[predictions], questions=_digest(questions))
     return _run(rows, made), run_path(output, "document-pope", made)
 
@@ -256,11 +256,15 @@ def ask_questions(
         if key not in said:
             image = _page_image(sources[one.document_id], one.page) if index else None
             said[key] = asked(llm, one.question, image, reading, prompt=_prompt(one))
-        return {**said[key], "groups": list(one.question.groups)}
+        return {**said[key], "groups": list(one.question.groups), **_about_page(one)}
 
     made = made_by(llm, blind=index is None, by=reading, questions=_digest(questions), prompt=prompts.YES_OR_NO)
     path = run_path(output, "document-pope", made)
     return _run(collect(path, {one.id: one for one in questions}, ask, **options), made), path
+
+
+def _about_page(question: PageQuestion) -> Row:
+    return {"document": question.document, "pages": [question.page]}
 
 
 def _prompt(question: PageQuestion) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from eval.calibration import bins_of_equal_mass, risk_coverage
 from eval.compare import Comparison
@@ -18,7 +18,7 @@ _SHOWN = 24
 """Groups in one plot: with more nobody can read their names."""
 
 
-def plot_run(run: Run, target: Path) -> None:
+def plot_run(run: Run, target: Path | IO[bytes]) -> None:
     """A panel for each metric, a line for each group, with 95 % intervals."""
     groups = list(run.scores)[:_SHOWN]
     metrics = list(dict.fromkeys(metric for group in groups for metric in run.scores[group]))

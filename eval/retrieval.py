@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eval.metrics import Score, Values, mean_score, score_rankings, summary
+from eval.runs import Run, read_json, to_scores
 from mmrag.engine import Rag
-from mmrag.errors import UsageError, require
+from mmrag.errors import UsageError, brief, require
 from mmrag.retrieve import Leg, PageKey, Weights, fuse
 from mmrag.text import is_mostly_cjk
 from mmrag.types import BBox
@@ -66,6 +67,22 @@ class RetrievalReport:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def load_report(path: Path) -> Run:
+    """A report that was written as JSON, in the form of the other measurements; it keeps no rows. UsageError for
+    anything else."""
+    content = read_json(path)
+    try:
+        tables = [content["scopes"], content["groups"], content["ablation"]]
+        scores = {group: of for table in tables for group, of in to_scores(table).items()}
+        if content["region_hit"]:
+            scores |= to_scores({"best region of the right page": {"hit": content["region_hit"]}})
+        latency = ", ".join(f"{name} {float(seconds):.3f} s" for name, seconds in content["latency"].items())
+        made_by = {**content["made_by"], "profile": content["profile"]}
+        return Run("retrieval", made_by, scores, (), (f"{int(content['questions'])} questions; latency {latency}.",))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is no report of mmrag eval retrieval ({brief(error)}).") from error
 
 
 def load_questions(data: Path) -> list[Question]:

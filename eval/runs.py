@@ -196,13 +196,45 @@ def save_run(run: Run, path: Path) -> None:
 def load_run(path: Path) -> Run:
     """UsageError where the file is no run."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        scores = {
-            group: {metric: Score(**score) for metric, score in of.items()} for group, of in content["scores"].items()
-        }
-        rows = tuple({**row, "id": str(row["id"]), "values": dict(row["values"])} for row in content["rows"])
-        return Run(str(content["name"]), content["made_by"], scores, rows, tuple(content["notes"]))
+        return _to_run(read_json(path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is no run ({brief(error)}): name a JSON file that mmrag eval has written.") from error
+
+
+def read_json(path: Path) -> Any:
+    """UsageError where the file is not there, or no JSON."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        if "\\ud" in text.lower():  # half of a pair that stands alone can be written nowhere
+            found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}: name the JSON file of a run, as mmrag eval writes it.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no run ({brief(error)}): name a JSON file that mmrag eval has written.") from error
+    return found
+
+
+def _to_run(content: Any) -> Run:
+    return Run(
+        str(content["name"]),
+        dict(content["made_by"]),
+        to_scores(content["scores"]),
+        tuple(_to_row(row) for row in content["rows"]),
+        tuple(map(str, content["notes"])),
+    )
+
+
+def to_scores(content: Any) -> Scores:
+    """From what a Score is in JSON; ValueError, TypeError and their like where it is something else."""
+    return {group: {metric: _to_score(**score) for metric, score in of.items()} for group, of in content.items()}
+
+
+def _to_score(mean: Any, low: Any, high: Any, count: Any) -> Score:
+    return Score(float(mean), float(low), float(high), int(count))
+
+
+def _to_row(row: Any) -> Row:
+    together = {"cluster": str(row["cluster"])} if "cluster" in row else {}
+    values = {metric: float(value) for metric, value in row["values"].items()}
+    return {**row, "id": str(row["id"]), "values": values, **together}

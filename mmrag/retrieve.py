@@ -81,6 +81,11 @@ class Retriever(BaseRetriever):
         self._documents = documents
         self.reranker = reranker
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """How much each leg counts, by its name."""
+        return asdict(self._weights)
+
     def search(
         self,
         query: str = "",
@@ -123,6 +128,12 @@ class Retriever(BaseRetriever):
         if self.reranker and self._weights.rerank and asked.words and reads(self.reranker, asked.words):
             legs["rerank"] = self._rerank(self.reranker, asked, fuse(legs, asdict(self._weights))[:RERANKED])
         return legs
+
+    def evidence(self, query: str, hits: Sequence[PageHit], *, per_page: int = 1) -> list[Evidence]:
+        """The best regions of ranked pages; of a page that has been removed since, none."""
+        asked = _Asked(labels=labels(query), said=query)
+        with self._index.reading():
+            return self._evidence(asked, [hit for hit in hits if self._index.page(*hit.key)], per_page)
 
     def _read(self, query: str, image: ImageInput | Picture | None) -> _Asked:
         if image is None or query.strip():

@@ -302,6 +302,115 @@ CHINESE = {
     "The collection's copy of this document is missing or damaged: have it read again.": (
         "文档集中此文档的副本缺失或损坏：请重新读取。"
     ),
+    # -- evidence ------------------------------------------------------------------------------------------------------
+    "Question": "问题",
+    "Pages": "页数",
+    "With the picture of the last question": "连同上一问题的图片",
+    "Type a question to see which pages each leg finds for it.": "输入问题，查看每条检索通道找到哪些页面。",
+    "No leg found a page.": "没有任何检索通道找到页面。",
+    "The ranking, and what each leg gave": "排名，以及每条通道的贡献",
+    "A leg's score counts by how many standard deviations it lies above the worst page of that leg, times the leg's "
+    "weight; a page's score is the sum.": (
+        "每条通道的得分，按其高出该通道最差页面多少个标准差，再乘以通道权重计入；页面的总分为各项之和。"
+    ),
+    "Place": "名次",
+    "Document": "文档",
+    "Page": "页面",
+    "Score": "得分",
+    "Leg": "通道",
+    "Rank": "排名",
+    "Rank in this leg": "在此通道中的排名",
+    "Counts as": "计入",
+    "Its own score": "原始得分",
+    "Place in the ranking": "总排名中的名次",
+    "What each leg found": "每条通道找到了什么",
+    "Without a say": "未参与的通道",
+    "Its best region: {kind}": "最佳区域：{kind}",
+    "Words on the page": "整页词语",
+    "The question's words in the text of the whole page, rare words first (BM25).": (
+        "问题中的词语出现在整页文字中，越罕见的词越重要（BM25）。"
+    ),
+    "Words in a passage": "段落词语",
+    "The question's words close together in one passage (BM25).": "问题中的词语集中出现在同一段落（BM25）。",
+    "Meaning": "语义",
+    "Passages that mean something like the question, in other words too (cosine of vectors).": (
+        "与问题意思相近的段落，用词不同也可（向量余弦）。"
+    ),
+    "Pictures": "图片",
+    "Figures and photos that fit the question's words (cosine of vectors).": "与问题文字相符的图表和照片（向量余弦）。",
+    "Your picture": "所附图片",
+    "Figures and photos that look like the picture that was asked with (cosine of vectors).": (
+        "与提问所附图片相似的图表和照片（向量余弦）。"
+    ),
+    "Page number": "页码",
+    "Pages whose number stands in the question.": "问题中写明页码的页面。",
+    "Named figure or table": "点名的图表",
+    "Where the figure, table or appendix stands that the question names.": "问题点名的图、表或附录所在之处。",
+    "Reranker": "重排序",
+    "A second model reads the question together with the best passage of the best pages.": (
+        "另一个模型把问题与靠前页面的最佳段落放在一起阅读。"
+    ),
+    "It counts nothing: its weight is 0.": "不计入：权重为 0。",
+    "It found nothing.": "什么也没有找到。",
+    "No reranker is chosen in the settings.": "设置中没有选择重排序模型。",
+    "The question was asked without a picture.": "提问时没有附图片。",
+    "The question names no page number.": "问题中没有页码。",
+    "The question names no figure or table.": "问题没有点名图或表。",
+    "The question has no words to go by.": "问题中没有可用的词语。",
+    "The text encoder reads no Chinese.": "文本编码器不识中文。",
+    "Pictures are found by their captions, whose encoder reads no Chinese.": (
+        "图片按其标题查找，而标题的编码器不识中文。"
+    ),
+    "The reranker reads no Chinese.": "重排序模型不识中文。",
+    # -- evals ---------------------------------------------------------------------------------------------------------
+    "Measurements": "评测结果",
+    "There are no runs in {folder} yet. One is made by, for example:": "{folder} 中还没有评测结果。可以这样生成：",
+    "Files that are no runs: {count}": "不是评测结果的文件：{count} 个",
+    "File": "文件",
+    "Reason": "原因",
+    "Measurement": "评测",
+    "Made with": "模型",
+    "Finished": "完成时间",
+    "Items": "条目数",
+    "Metric": "指标",
+    "Score [95 %]": "得分 [95 %]",
+    "Select one run to read it, two to compare them.": "选择一项查看，选择两项比较。",
+    "Select at most two runs.": "最多选择两项。",
+    "Scores": "得分",
+    "Items, worst first": "条目（最差在前）",
+    "What made it": "生成条件",
+    "Means, with 95 % intervals by bootstrap in brackets.": "均值，方括号内为自助法 95 % 区间。",
+    "Group": "分组",
+    "All groups": "全部分组",
+    "No plot was written beside this run, and none can be drawn: {reason}": "此结果旁没有图，也无法绘制：{reason}",
+    "Setting": "设置",
+    "Value": "值",
+    "This measurement keeps no items.": "此评测不保存条目。",
+    "No item of this group has this metric.": "此分组中没有条目有这一指标。",
+    "Item": "条目",
+    "Expected": "应答",
+    "Said": "实答",
+    "All that the run says of it": "评测文件中的全部内容",
+    "The run names no page for this item.": "评测文件没有为此条目指明页面。",
+    "Right page: {page}": "正确页面：{page}",
+    "Cited: {page}": "引用：{page}",
+    "The collection that is open does not hold {document}.": "当前文档集中没有 {document}。",
+    "The page has no such region here: the document was read in another way.": (
+        "此处的页面没有该区域：文档的读取方式不同。"
+    ),
+    "Comparing …": "正在比较……",
+    "First": "第一项",
+    "Second": "第二项",
+    "{common} items in both, {first} only in the first, {second} only in the second. Differences are the second less "
+    "the first, with 95 % intervals by paired bootstrap.": (
+        "两项共有 {common} 个条目，仅第一项有 {first} 个，仅第二项有 {second} 个。"
+        "差值为第二项减第一项，区间为配对自助法 95 %。"
+    ),
+    "Difference": "差值",
+    "Difference [95 %]": "差值 [95 %]",
+    "Second higher": "第二项更高",
+    "Items that differ most": "差别最大的条目",
+    "No item differs in this metric.": "没有条目在这一指标上不同。",
 }
 
 SENTENCES = {
