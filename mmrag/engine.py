@@ -155,7 +155,6 @@ class Rag:
         top_k: int = EVIDENCE_PAGES,
         documents: Sequence[str] | None = None,
         risk: float | None = None,
-        image: ImageInput | None = None,
     ) -> Iterator[str | Answer]:
         """As `ask`: the reply piece by piece as the model writes it, then the Answer that `ask` gives."""
         wish = self.risk if risk is None else check_risk(risk)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import altair
 import streamlit as st
 
+from apps.ui.answering import Turn
 from apps.ui.legs import COLOURS, LEGS, bars, first, silent, votes
 from apps.ui.library import Collection
 from apps.ui.parts import kind_name, plain, show_page, thumbnail
-from apps.ui.state import Turn, collection, conversation, index, problems, rag, settings
+from apps.ui.state import collection, conversation, index, problems, rag, settings
 from apps.ui.welcome import welcome
 from apps.ui.words import t
 from mmrag.retrieve import Leg, PageHit, PageKey, fuse

@@ -304,7 +304,6 @@ CHINESE = {
     ),
     # -- evidence ------------------------------------------------------------------------------------------------------
     "Question": "问题",
-    "Pages": "页数",
     "With the picture of the last question": "连同上一问题的图片",
     "Type a question to see which pages each leg finds for it.": "输入问题，查看每条检索通道找到哪些页面。",
     "No leg found a page.": "没有任何检索通道找到页面。",
@@ -315,7 +314,6 @@ CHINESE = {
     ),
     "Place": "名次",
     "Document": "文档",
-    "Page": "页面",
     "Score": "得分",
     "Leg": "通道",
     "Rank": "排名",
@@ -366,7 +364,6 @@ CHINESE = {
     "Measurements": "评测结果",
     "There are no runs in {folder} yet. One is made by, for example:": "{folder} 中还没有评测结果。可以这样生成：",
     "Files that are no runs: {count}": "不是评测结果的文件：{count} 个",
-    "File": "文件",
     "Reason": "原因",
     "Measurement": "评测",
     "Made with": "模型",
