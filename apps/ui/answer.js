@@ -74,7 +74,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     copy.textContent = data.words.copied;
     setTimeout(() => (copy.textContent = data.words.copy), 1500);
   });
-  foot.append(copy);
+  const why = made("button", "copy", data.words.why);
+  why.type = "button";
+  why.addEventListener("click", () => setTriggerValue("why", true));
+  foot.append(copy, why);
   root.append(foot);
   parentElement.append(root);
 }

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from apps.ui.answering import Turn
+from apps.ui.evidence import explain
 from apps.ui.export import answer_markdown, conversation_markdown, nearest
 from apps.ui.library import Collection, demo_collection
 from apps.ui.parts import answer_component, plain, show_page
 from apps.ui.progress import progress_line
-from apps.ui.state import collection, conversation, evidence_pages, index, problems, rag
+from apps.ui.state import collection, conversation, evidence_pages, index, page, problems, rag
 from apps.ui.welcome import welcome
 from apps.ui.words import t, told
 from mmrag.index import Index
@@ -195,7 +196,7 @@ def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
 
 _CALIBRATED = "How likely the cited region holds what was asked for"
 _PAGE_ONLY = "How likely the cited page answers"
-_WORDS = {"nearest": "Nearest places", "copy": "Copy", "copied": "Copied"}
+_WORDS = {"nearest": "Nearest places", "copy": "Copy", "copied": "Copied", "why": "Why these pages?"}
 
 
 def _support(verdict: Verdict | None) -> str:
@@ -231,7 +232,7 @@ def _conversation(here: Collection, turns: list[Turn]) -> None:
     talk, beside = st.columns(2, gap="large")
     with talk:
         for number, turn in enumerate(turns):
-            _turn(number, turn, turns)
+            _turn(here, number, turn, turns)
     shown = st.session_state.get("shown")
     if shown and shown[0] < len(turns) and (answer := turns[shown[0]].answer):
         found = places(answer)
@@ -240,7 +241,7 @@ def _conversation(here: Collection, turns: list[Turn]) -> None:
                 _beside(index(here), found, shown)
 
 
-def _turn(number: int, turn: Turn, turns: list[Turn]) -> None:
+def _turn(here: Collection, number: int, turn: Turn, turns: list[Turn]) -> None:
     with st.chat_message("user", avatar=":material/person:"):
         st.text(turn.question)
         if turn.picture:
@@ -261,13 +262,18 @@ def _turn(number: int, turn: Turn, turns: list[Turn]) -> None:
                 st.rerun()
             return
         if turn.answer:
-            shown = st.session_state.get("shown")
-            key = f"answer-{number}"
-            answer_component(
-                data=answer_data(turn.answer, shown[1] if shown and shown[0] == number else None),
-                key=key,
-                on_place_change=_selects(number, key),
-            )
+            _said(here, number, turn, turn.answer)
+
+
+def _said(here: Collection, number: int, turn: Turn, answer: Answer) -> None:
+    shown, key = st.session_state.get("shown"), f"answer-{number}"
+    selected = shown[1] if shown and shown[0] == number else None
+    wanted = answer_component(
+        data=answer_data(answer, selected), key=key, on_place_change=_selects(number, key), on_why_change=lambda: None
+    )
+    if wanted.why:
+        explain(here, turn.asked)
+        st.switch_page(page("evidence"))
 
 
 def _anew(turn: Turn, *, as_typed: bool = False) -> Turn:

@@ -59,15 +59,23 @@ def evidence_page() -> None:
             st.info(t("Type a question to see which pages each leg finds for it."))
 
 
+def explain(here: Collection, question: str) -> None:
+    """What the page asks when it is opened next."""
+    st.session_state[_question_key(here)] = question
+
+
+def _question_key(here: Collection) -> str:
+    return f"evidence-question-{here.name}"
+
+
 # -- the question ----------------------------------------------------------------------------------------------------
 
 
 def _asked(here: Collection, documents: Mapping[str, Document]) -> tuple[Asked, int]:
     """What is to be looked for, at first what was asked last; and how many pages are to be shown."""
     last = _last(here)
-    question = st.text_input(
-        t("Question"), last.asked or last.question, max_chars=2000, key=f"evidence-question-{here.name}"
-    )
+    st.session_state.setdefault(_question_key(here), last.asked or last.question)
+    question = st.text_input(t("Question"), max_chars=2000, key=_question_key(here))
     scope, shown = st.columns([5, 2], vertical_alignment="bottom")
     chosen = scope.multiselect(
         t("Only in these documents"),
