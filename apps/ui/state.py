@@ -25,6 +25,7 @@ from apps.ui.answering import Turn
 from apps.ui.library import Collection, collections, home
 from mmrag.errors import MmragError, UsageError
 from mmrag.index import Index
+from mmrag.render import close_kept
 from mmrag.settings import OF_GENERATOR, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ def close(of: Collection) -> None:
     for opened in list(_opened()):
         if (opened if isinstance(opened, Index) else opened.index).path == store:
             opened.close()
+    close_kept()
     _open.clear()
     _warm.clear()
     _index.clear()
