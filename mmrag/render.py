@@ -59,12 +59,25 @@ def render_page(source: Path, number: int, *, dpi: int = IMAGE_DPI, clip: BBox =
 
 
 def _render_pdf(source: Path, number: int, dpi: int, clip: BBox) -> Image.Image:
-    import pymupdf
-
-    with _MUPDF, pymupdf.open(source) as document:
+    with _MUPDF:
+        document = _open_pdf(source, source.stat().st_mtime_ns)
         if not 1 <= number <= document.page_count:
             raise UnreadableFile(f"{source.name} has {document.page_count} pages; there is no page {number}.")
         return pdf_page_image(document[number - 1], dpi=dpi, clip=clip)
+
+
+@lru_cache(maxsize=4)
+def _open_pdf(source: Path, written: int) -> Any:
+    """Kept open, since to read the fonts of a long report anew takes longer than to draw its page."""
+    import pymupdf
+
+    return pymupdf.open(source)
+
+
+def close_kept() -> None:
+    """Lets go of the files that were rendered from, before they are deleted."""
+    with _MUPDF:
+        _open_pdf.cache_clear()
 
 
 def pdf_page_image(page: Any, *, dpi: float, clip: BBox = WHOLE_PAGE) -> Image.Image:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
 
 from apps.ui.documents import actions, close_document, page_key, size_told
 from apps.ui.library import Collection
-from apps.ui.parts import component, kind_name, plain, show_page, thumbnail
+from apps.ui.parts import component, kind_name, page_picture, plain, show_page, thumbnail
 from apps.ui.state import index, problems
 from apps.ui.words import t
 from mmrag.index import Index
@@ -54,6 +55,7 @@ def _pages(here: Collection, document: Document) -> None:
             _regions(page)
         with strip:  # last: what was asked for is the page
             _strip(held, document, number)
+        _ahead(held, document, number)
 
 
 def _number(document: Document) -> int:
@@ -148,6 +150,13 @@ def _strip(held: Index, document: Document, number: int) -> None:
     ]
     if len(pages) > 1:
         strip_component(data={"pages": pages, "shown": number}, key="page-strip", on_page_change=turn)
+
+
+def _ahead(held: Index, document: Document, number: int) -> None:
+    """The page that is most likely asked for next waits in the cache."""
+    if number < document.page_count:
+        with suppress(OSError, RuntimeError):
+            page_picture(held.source(document), number + 1)
 
 
 def around(number: int, count: int) -> Sequence[int]:

@@ -55,6 +55,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
 
   let zoom = kept;
+  let asked = false;
   const zoomTo = (wanted, x = window_.clientWidth / 2, y = window_.clientHeight / 2) => {
     const next = Math.min(MOST, Math.max(1, wanted));
     const [atX, atY] = [(window_.scrollLeft + x) / zoom, (window_.scrollTop + y) / zoom];
@@ -64,6 +65,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     window_.classList.toggle("grab", zoom > 1);
     window_.scrollLeft = atX * zoom - x;
     window_.scrollTop = atY * zoom - y;
+    if (zoom > 1.4 && !data.sharp && !asked) {
+      asked = true;
+      setTriggerValue("sharpen", true);
+    }
   };
   const inside = (event) => {
     const box = window_.getBoundingClientRect();

@@ -21,7 +21,8 @@ from mmrag.render import render_page
 from mmrag.types import BBox, Evidence, Page, RegionKind
 
 _HERE = Path(__file__).parent
-PAGE_DPI = 144
+PAGE_DPI, SHARP_DPI = 105, 220
+"""At first, and when somebody looks closer: half a page's width is then as sharp as the screen."""
 THUMBNAIL_DPI = 26
 
 
@@ -78,8 +79,15 @@ def show_page(
 
     Returns the id of a region that was just selected; `on_select` runs before anything is drawn anew.
     """
+    this = (source, page.number)
+
+    def sharpen() -> None:
+        st.session_state[f"{key}-sharp"] = this
+
+    is_sharp = st.session_state.get(f"{key}-sharp") == this
     data = {
-        "image": page_picture(source, page.number),
+        "image": page_picture(source, page.number, SHARP_DPI if is_sharp else PAGE_DPI),
+        "sharp": is_sharp,
         "alt": t("{document}, page {page}", document=name, page=page.number),
         "ratio": page.height / page.width if page.width else 1.4,
         "regions": [
@@ -91,7 +99,9 @@ def show_page(
         "support": support,
         "words": {name: t(text) for name, text in _PAGE_WORDS.items()},
     }
-    region: str | None = page_component(data=data, key=key, on_region_change=on_select).region
+    region: str | None = page_component(
+        data=data, key=key, on_region_change=on_select, on_sharpen_change=sharpen
+    ).region
     return region
 
 

@@ -26,6 +26,7 @@ from apps.ui.answering import Turn
 from apps.ui.library import Collection, collections, home
 from mmrag.errors import MmragError, UsageError
 from mmrag.index import Index
+from mmrag.render import close_kept
 from mmrag.settings import CHECKS, EVIDENCE_PAGES, OF_GENERATOR, PROFILES, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -260,6 +261,7 @@ def close(of: Collection) -> None:
     for opened in list(_opened()):
         if (opened if isinstance(opened, Index) else opened.index).path == store:
             opened.close()
+    close_kept()
     _open.clear()
     _warm.clear()
     _index.clear()
