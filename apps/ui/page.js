@@ -19,6 +19,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const before = parentElement.querySelector(".viewer");
   const kept = before?.dataset.alt === data.alt ? Number(before.dataset.zoom) : 1;
   const scroll = before?.dataset.alt === data.alt ? before.querySelector(".window") : null;
+  const shown = scroll && before.dataset.shown;
   const [left, top] = scroll ? [scroll.scrollLeft, scroll.scrollTop] : [0, 0];
   before?.remove();
 
@@ -96,6 +97,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const end = () => {
       window_.classList.remove("grabbing");
       document.removeEventListener("pointermove", move);
+      setTimeout(() => (moved = false)); // after the click that ends a drag
     };
     document.addEventListener("pointermove", move);
     document.addEventListener("pointerup", end, { once: true });
@@ -123,7 +125,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   parentElement.append(viewer);
   zoomTo(zoom, 0, 0);
   [window_.scrollLeft, window_.scrollTop] = [left, top];
-  if (active && viewer.dataset.shown !== data.active) {
+  viewer.dataset.shown = data.active ?? "";
+  if (active && shown !== data.active) { // whoever looks elsewhere meanwhile is left there
     const [head, foot] = [active.offsetTop, active.offsetTop + active.offsetHeight];
     const seen = head >= window_.scrollTop && foot <= window_.scrollTop + window_.clientHeight;
     if (!seen) window_.scrollTop = Math.max(0, (head + foot - window_.clientHeight) / 2);
