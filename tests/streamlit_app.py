@@ -66,3 +66,12 @@ def _elements(block: Any) -> Iterator[Any]:
     for child in getattr(block, "children", {}).values():
         yield child
         yield from _elements(child)
+
+
+def select(at: AppTest, key: str, *rows: int) -> AppTest:
+    """Selects rows of the table with this key, as a click would."""
+    (table,) = (frame.proto for frame in at.dataframe if frame.key == key)
+    states = at._tree.get_widget_states()
+    state = states.widgets.add()
+    state.id, state.string_value = table.id, json.dumps({"selection": {"rows": rows, "columns": [], "cells": []}})
+    return at._run(states)
