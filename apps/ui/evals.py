@@ -146,7 +146,12 @@ def _scores(file: File, run: Run) -> None:
     st.caption(t("Means, with 95 % intervals by bootstrap in brackets."))
     for number, rows in enumerate(runs.score_tables(run)):
         named = [{t("Group"): row[""], t("Items"): row["n"], **_metrics(row)} for row in rows]
-        st.dataframe(named, hide_index=True, key=f"evals-scores-{number}")
+        st.dataframe(
+            named,
+            hide_index=True,
+            column_config={t("Group"): st.column_config.TextColumn(width=170, pinned=True)},
+            key=f"evals-scores-{number}",
+        )
     for note in run.notes:
         st.text(note)
     for image in _pictures(file):
