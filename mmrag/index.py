@@ -185,7 +185,8 @@ class Index:
     def _end(self, document_id: str) -> None:
         with self._ledger.transaction() as db:
             db.execute("DELETE FROM journal WHERE document_id = ?", (document_id,))
-            self._ledger.count_version()
+            version = self._ledger.count_version()
+        self._vectors.written(version)
 
     def _erase(self, document_id: str) -> None:
         """Vectors and file copy of a document that the ledger no longer shows."""
@@ -225,7 +226,8 @@ class Index:
                 link(db, path, document.id)
             if not is_known:
                 db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
-            self._ledger.count_version()
+            version = self._ledger.count_version()
+        self._vectors.written(version)
         if is_known:
             self._keep_vectors(document.id, text_vectors, image_vectors)
             self._end(document.id)
