@@ -249,33 +249,47 @@ def _signal(path: Path, number: int) -> None:
 
 
 class _State:
-    """What the process writes into the file, throttled; `now` for what must not wait."""
+    """What the process writes into the file: what is new, a few times a second, and `now` what must not wait."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.record = _read(path) | {"pid": os.getpid()}
         self._files: dict[str, list[Any]] = {}
-        self._next = 0.0
         self._reading_since: float | None = None
+        self._lock = threading.Lock()
+        self._is_new = False
+        threading.Thread(target=self._keep_writing, daemon=True).start()
+
+    def _keep_writing(self) -> None:
+        """In a thread: what was told last must be seen while the work that follows is silent."""
+        while True:
+            began = monotonic()
+            if self._is_new:
+                self.now()
+            sleep(max(_PACE, 20 * (monotonic() - began)))
 
     def now(self, **changes: Any) -> None:
-        began = monotonic()
-        self.record |= changes | {"files": list(self._files.values())}
-        _write(self._path, self.record)
-        self._next = monotonic() + max(_PACE, 20 * (monotonic() - began))
+        with self._lock:
+            self._is_new = False
+            self.record |= changes | {"files": list(self._files.values())}
+            _write(self._path, self.record)
 
-    def tell(self, file: list[Any]) -> None:
-        """A `JobFile` as a list."""
-        self._files[file[1]] = file
-        if monotonic() >= self._next:
-            self.now()
+    def tell(self, file: list[Any], **changes: Any) -> None:
+        """`file` is a `JobFile` as a list."""
+        with self._lock:
+            self._files[file[1]] = file
+            self.record |= changes
+            self._is_new = True
 
     def on_progress(self, step: Progress) -> None:
-        began = self._reading_since = self._reading_since or monotonic()
-        seconds = monotonic() - began
-        self.record |= {"pages_done": step.pages_done, "pages_total": step.pages_total}
-        self.record["pages_per_second"] = step.pages_done / seconds if seconds else 0.0
-        self.tell([step.file, str(step.path), "reading", step.file_pages_done, step.file_pages_total, ""])
+        self._reading_since = self._reading_since or monotonic()
+        seconds = monotonic() - self._reading_since
+        self.tell(
+            [step.file, str(step.path), "reading", step.file_pages_done, step.file_pages_total, ""],
+            pages_done=step.pages_done,
+            pages_total=step.pages_total,
+            pages_per_second=step.pages_done / seconds if seconds else 0.0,
+        )
 
     def on_result(self, result: FileResult) -> None:
         path = str(result.path)
