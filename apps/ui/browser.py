@@ -26,7 +26,7 @@ regions_component = component("regions")
 
 def show_document(here: Collection, document: Document) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="document-bar"):
-        label = t("All documents of the collection")
+        label = t("All documents")
         if st.button(label, icon=":material/arrow_back:", type="tertiary", key="close-document"):
             close_document()
             st.rerun()
@@ -74,8 +74,9 @@ def _number(document: Document) -> int:
                 )
                 st.caption(t("of {count}", count=document.page_count), width="content")
             st.button(
-                t(words),
+                "",
                 icon=f":material/{icon}:",
+                help=t(words),
                 type="tertiary",
                 shortcut=shortcut,
                 key=words,

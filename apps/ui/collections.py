@@ -35,7 +35,8 @@ def collections_page() -> None:
     if here is None:
         st.title(t("Collections"), anchor=False)
         st.markdown(t("A collection holds documents that are asked together. Make the first one:"))
-        _new(st.container(border=True))
+        with st.container(border=True):
+            _new()
         return
     document = opened_document(here)
     if document:
@@ -66,8 +67,9 @@ def _choose(here: Collection) -> None:
             key="collection-pill",
             on_change=_picked,
         )
-        with st.popover(t("New collection"), icon=":material/create_new_folder:", type="tertiary"):
-            _new(st.container())
+        label = t("New collection")
+        if st.button(label, icon=":material/create_new_folder:", type="tertiary", key="new-collection-dialog"):
+            st.dialog(label)(_new)()
 
 
 def _picked() -> None:
@@ -75,11 +77,11 @@ def _picked() -> None:
     st.session_state.pop("shown", None)
 
 
-def _new(place: Any) -> None:
-    with place, st.form("new-collection", border=False, clear_on_submit=True):
+def _new() -> None:
+    with st.form("new-collection", border=False):
         name = st.text_input(t("Name"), max_chars=100, placeholder=t("Annual reports"), key="new-name")
         wanted = st.form_submit_button(t("Make the collection"), type="primary", icon=":material/add:")
-    with place, problems():
+    with problems():
         if wanted:
             made = new_collection(name)
             Index.open(made.store, create=True).close()

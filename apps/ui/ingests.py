@@ -144,7 +144,11 @@ def _table(files: Sequence[JobFile], *, key: str) -> None:
         rows,
         hide_index=True,
         height=min(len(files), 8) * 35 + 38,
-        column_config={"": st.column_config.TextColumn(width=40)},
+        column_config={
+            t("State"): st.column_config.TextColumn(width=90),
+            t("Pages"): st.column_config.TextColumn(width=60),
+            t("What to know"): st.column_config.TextColumn(width="large"),
+        },
         key=key,
     )
     if len(files) > _MOST_ROWS:
@@ -155,9 +159,8 @@ def file_rows(files: Sequence[JobFile]) -> dict[str, list[str]]:
     """The columns of the table, failed files first, then those that are being read."""
     shown = sorted(files, key=lambda file: _place(file.outcome))[:_MOST_ROWS]
     return {
-        "": [_SIGNS.get(file.outcome, "?") for file in shown],
+        t("State"): [f"{_SIGNS.get(file.outcome, '?')} {t(file.outcome)}" for file in shown],
         t("File"): [file.name for file in shown],
-        t("State"): [t(file.outcome) for file in shown],
         t("Pages"): [_pages(file) for file in shown],
         t("What to know"): [file.reason for file in shown],
     }

@@ -90,7 +90,7 @@ def _folders(parent: Path) -> list[Path]:
 
 def new_collection(name: str) -> Collection:
     """Where a collection of this name will be; UsageError for a name that is taken or no name."""
-    name = plain_name(name)
+    name = plain_name(re.sub(r"[\\/]", "-", name))
     if not name:
         raise UsageError("The collection needs a name with a letter or figure in it.")
     taken = [*(other.name for other in collections()), *(path.name for path in _folders(home()) if any(path.iterdir()))]

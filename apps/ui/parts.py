@@ -26,9 +26,14 @@ PAGE_DPI, SHARP_DPI = 105, 220
 THUMBNAIL_DPI = 26
 
 
+# Where an address begins that the browser would make a link of, escaped or not: a sign of no width is put in there.
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+
+
 def plain(text: str) -> str:
     """Text from outside as Markdown that shows nothing else: no image, link, markup, formula or icon comes of it."""
     text = "".join(c if c.isprintable() else " " for c in text)
+    text = _ADDRESS.sub("\N{WORD JOINER}", text)
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
 
 

@@ -290,7 +290,6 @@ CHINESE = {
     "Open": "打开",
     "{pages} pages": "{pages} 页",
     "1 page": "1 页",
-    "All documents of the collection": "返回文档列表",
     "Previous page": "上一页",
     "Next page": "下一页",
     "Page": "页码",
