@@ -13,7 +13,7 @@ from apps.ui.evidence import explain
 from apps.ui.export import answer_markdown, conversation_markdown, nearest
 from apps.ui.library import Collection, demo_collection
 from apps.ui.parts import answer_component, plain, show_page
-from apps.ui.progress import progress_line
+from apps.ui.progress import active_jobs, progress_line
 from apps.ui.state import collection, conversation, evidence_pages, index, page, problems, rag
 from apps.ui.welcome import welcome
 from apps.ui.words import t, told
@@ -28,19 +28,28 @@ def ask_page() -> None:
     if here is None:
         welcome()
         return
-    progress_line(here)
     with problems():
         documents = index(here).documents()
+        progress_line(here, is_empty=not documents)
         turns = conversation().turns.setdefault(here.store, [])
         chosen = _sidebar(here, turns, documents)
         if not documents:
-            st.info(t("This collection holds no documents yet."))
+            _nothing(here)
         elif not turns:
             _suggestions(here, turns)
         _conversation(here, turns)
         if turns and not _is_settled(turns[-1]):
             _answer(here, turns)
         _input(turns, chosen, disabled=not documents)
+
+
+def _nothing(here: Collection) -> None:
+    if active_jobs(here):
+        st.info(t("You can ask as soon as the first document is read."), icon=":material/hourglass:")
+        return
+    st.info(t("This collection holds no documents yet."))
+    if st.button(t("Add documents"), icon=":material/upload_file:", type="primary", key="add"):
+        st.switch_page(page("collections"))
 
 
 def _is_settled(turn: Turn) -> bool:
