@@ -177,7 +177,7 @@ def test_an_upload_cannot_name_a_place(app: App, chromium: Any) -> None:
             [{"name": "../../../escaped.pdf", "mimeType": "application/pdf", "buffer": text}]
         )
         tab.page.get_by_test_id("stAlert").filter(has_text="escaped.pdf").wait_for(timeout=INGEST_SECONDS * 1000)
-    kept = [path for path in app.folder.rglob("*escaped*")]
+    kept = list(app.folder.rglob("*escaped*"))
     assert {path.parent.name for path in kept} <= {"uploads"}
 
 
