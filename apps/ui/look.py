@@ -20,7 +20,7 @@ STYLE = """
 .block-container { padding: 3.2rem 2.2rem 1rem }
 [data-testid="stBottomBlockContainer"] { padding: 1rem 2.2rem 1.6rem }
 /* The cited page stays in view while the conversation is scrolled. */
-[data-testid="stColumn"]:has(.st-key-beside, .st-key-beside-unasked) { position: sticky; top: 3.6rem; align-self: flex-start }
+[data-testid="stColumn"]:has([class*="st-key-beside"]) { position: sticky; top: 3.6rem; align-self: flex-start }
 .st-key-steps { flex-wrap: nowrap }
 .st-key-steps > :first-child { flex: 1 1 auto; min-width: 0 }
 [class*="st-key-beside"] blockquote { margin: 0 }
