@@ -186,9 +186,9 @@ class Tab:
         self.settle()
 
     def shows_navigation(self) -> bool:
-        shown, button = '[data-testid="stSidebar"][aria-expanded="true"]', '[data-testid="stExpandSidebarButton"]'
-        self.page.locator(f"{shown}, {button}").first.wait_for()
-        return bool(self.page.locator(shown).count())
+        sidebar = self.page.get_by_test_id("stSidebar")
+        sidebar.wait_for(state="attached")
+        return bool(sidebar.get_attribute("data-collapsed") == "false")
 
     def press(self, name: str) -> None:
         """A button by what stands on it."""
