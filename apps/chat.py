@@ -6,35 +6,40 @@ What it may open comes from the environment, which `mmrag app` sets: MMRAG_STORE
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 import streamlit as st
 
-from apps.ui.ask import ask_page
-from apps.ui.collections import collections_page
-from apps.ui.evals import evals_page
-from apps.ui.evidence import evidence_page
 from apps.ui.library import collections
 from apps.ui.look import STYLE, favicon
-from apps.ui.settings_page import settings_page
 from apps.ui.state import collection, conversation, warm_up
 from apps.ui.words import LANGUAGES, language, t
 
-# By the end of its address: title, icon, what it shows.
-PAGES: dict[str, tuple[str, str, Callable[[], None]]] = {
-    "ask": ("Ask", ":material/forum:", ask_page),
-    "collections": ("Collections", ":material/folder_open:", collections_page),
-    "evidence": ("Evidence", ":material/stacked_bar_chart:", evidence_page),
-    "evals": ("Evals", ":material/fact_check:", evals_page),
-    "settings": ("Settings", ":material/tune:", settings_page),
+# By the end of its address: title, icon, the module whose function of the page's name and `_page` shows it.
+PAGES = {
+    "ask": ("Ask", ":material/forum:", "apps.ui.ask"),
+    "collections": ("Collections", ":material/folder_open:", "apps.ui.collections"),
+    "evidence": ("Evidence", ":material/stacked_bar_chart:", "apps.ui.evidence"),
+    "evals": ("Evals", ":material/fact_check:", "apps.ui.evals"),
+    "settings": ("Settings", ":material/tune:", "apps.ui.settings_page"),
 }
+
+
+def _shows(name: str, module: str) -> Callable[[], None]:
+    """Imports a page when it is opened: the first need not wait for what only others draw with."""
+
+    def show() -> None:
+        getattr(import_module(module), f"{name}_page")()
+
+    return show
 
 
 def main() -> None:
     st.set_page_config(page_title="mmrag", page_icon=favicon(), layout="wide")
     st.html(f"<style>{STYLE}</style>")
     pages = {
-        name: st.Page(show, title=t(title), icon=icon, url_path=name, default=name == "ask")
-        for name, (title, icon, show) in PAGES.items()
+        name: st.Page(_shows(name, module), title=t(title), icon=icon, url_path=name, default=name == "ask")
+        for name, (title, icon, module) in PAGES.items()
     }
     st.session_state["pages"] = pages
     chosen = st.navigation(list(pages.values()))

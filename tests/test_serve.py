@@ -150,8 +150,8 @@ def test_every_choice_of_the_command_is_one_of_the_app() -> None:
 def test_what_the_first_page_needs_is_imported_at_once_and_nothing_else(
     python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    heavy = "pymupdf chromadb llama_index torch fastembed onnxruntime rapidocr"
-    code = f"import apps.ui.ask, apps.ui.settings_page, sys; print([m for m in '{heavy}'.split() if m in sys.modules])"
+    heavy = "pymupdf chromadb llama_index torch fastembed onnxruntime rapidocr altair pebble"
+    code = f"import apps.chat, apps.ui.ask, sys; print([m for m in '{heavy}'.split() if m in sys.modules])"
     done = python("-c", code)
     assert done.stdout.strip() == "[]", done.stderr
 

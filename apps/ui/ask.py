@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from apps.ui.answering import Turn
-from apps.ui.evidence import explain
 from apps.ui.export import answer_markdown, conversation_markdown, nearest
 from apps.ui.library import Collection, demo_collection
 from apps.ui.parts import answer_component, plain, show_page
@@ -300,6 +299,8 @@ def _said(here: Collection, number: int, turn: Turn, answer: Answer, shown: Show
         data=answer_data(answer, selected), key=key, on_place_change=_selects(number, key), on_why_change=lambda: None
     )
     if wanted.why:
+        from apps.ui.evidence import explain  # draws charts, which takes a second to import
+
         explain(here, turn.asked)
         st.switch_page(page("evidence"))
 

@@ -19,7 +19,6 @@ from filelock import FileLock
 from platformdirs import user_data_path
 
 from apps.demo import demo_store
-from ingest.pipeline import find_files
 from mmrag.errors import StoreBusy, StoreError, UsageError
 from mmrag.settings import DEFAULT_STORE
 from mmrag.types import MEDIA_TYPES
@@ -172,6 +171,8 @@ def _is_inside(path: Path, folders: Sequence[Path]) -> bool:
 def allowed_files(text: str, folders: Sequence[Path] | None = None, *, exclude: Path | None = None) -> list[Path]:
     """What can be ingested at a path that was typed: without links that lead out of the allowed folders."""
     folders = allowed_folders() if folders is None else folders
+    from ingest.pipeline import find_files  # seconds, which no page need wait for
+
     found, _ = find_files([allowed_path(text, folders)], exclude=exclude)
     files = [path for path in found if _is_inside(path, folders)]
     if not files:
