@@ -88,6 +88,10 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read pages.", show_default="all cores")
     ] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Read known content once more, after an upgrade for example."),
+    ] = False,
     describe_pictures: Annotated[
         bool,
         typer.Option("--describe-pictures", help="Let the generator say what each picture shows, to find it by that."),
@@ -122,7 +126,13 @@ def ingest(
         encoders = load_encoders(chosen)
         with Index.open(chosen.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
             report = ingest_files(
-                index, sources, encoders, workers=workers, describer=describer, on_progress=on_progress
+                index,
+                sources,
+                encoders,
+                workers=workers,
+                describer=describer,
+                again=again,
+                on_progress=on_progress,
             )
         if as_json:
             print_json(report.to_json())

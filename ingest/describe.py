@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import BytesIO
@@ -119,6 +119,20 @@ def identity(llm: LLM) -> str:
 
 def without_descriptions(page: Page) -> Page:
     return replace(page, regions=tuple(replace(region, description="") for region in page.regions))
+
+
+def with_descriptions(page: Page, before: Page) -> Page:
+    """The page as it was read anew, with what an earlier reading's pictures in the same places were said to show."""
+    said = {region.box: region.description for region in before.regions if region.kind is RegionKind.PICTURE}
+    regions = (
+        replace(region, description=said.get(region.box, "")) if region.kind is RegionKind.PICTURE else region
+        for region in page.regions
+    )
+    return replace(page, regions=tuple(regions))
+
+
+def undescribed(pages: Iterable[Page]) -> int:
+    return sum(_is_worth_words(region) and not region.description for page in pages for region in page.regions)
 
 
 def _is_worth_words(region: Region) -> bool:

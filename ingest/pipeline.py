@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pebble import ProcessExpired, ProcessPool
 
 from ingest.chunk import chunk_pages
-from ingest.describe import Describer, Tally, without_descriptions
+from ingest.describe import Describer, Tally, undescribed, with_descriptions, without_descriptions
 from ingest.encode import encode, tagged
 from ingest.pdf import FileFacts, inspect_file, read_pages
 from mmrag.errors import DocumentError, MmragError, UnreadableFile
@@ -69,13 +69,19 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a running ingest."""
+    """A moment of a running ingest: of the whole batch, and of the file that is being read."""
 
-    file: str
+    path: Path
     pages_done: int
     pages_total: int
+    file_pages_done: int
+    file_pages_total: int
     pictures: int = 0
     """How many of the file's pictures a model has described, or tried to."""
+
+    @property
+    def file(self) -> str:
+        return self.path.name
 
 
 @dataclass(slots=True)
@@ -84,6 +90,11 @@ class Report:
 
     results: list[FileResult] = field(default_factory=list)
     seconds: float = 0.0
+    on_result: Callable[[FileResult], None] = field(default=lambda result: None, repr=False, compare=False)
+
+    def add(self, result: FileResult) -> None:
+        self.results.append(result)
+        self.on_result(result)
 
     def count(self, outcome: Outcome) -> int:
         return sum(result.outcome is outcome for result in self.results)
@@ -121,26 +132,34 @@ def ingest_files(
     *,
     workers: int | None = None,
     describer: LLM | None = None,
+    again: bool = False,
     wait: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_result: Callable[[FileResult], None] = lambda result: None,
 ) -> Report:
     """Bring files, folders (searched below) and glob patterns into the index; content that it already holds is skipped.
 
     A `describer`, which must read images, says of every picture what it shows; it is also asked about the pictures of
-    documents that the index holds but another model, or none, has described.
-    Raises StoreBusy and StoreMismatch before anything is read; whatever goes wrong with one file is in its FileResult.
+    documents that the index holds but another model, or none, has described. `again` reads known content anew, from the
+    store's own copy where a named file is gone; the version before stays until then. `on_result` hears of each file as
+    soon as it is done with.
+    Raises StoreBusy (unless it may `wait`) and StoreMismatch before anything is read; whatever goes wrong with one file
+    is in its FileResult.
     """
     started = perf_counter()
-    report = Report()
+    report = Report(on_result=on_result)
     index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)
     models = _Models(encoders, zero_shot_tagger(encoders.image), Describer(describer) if describer else None)
     with index.writing(wait=wait):
-        files, problems = find_files(sources, exclude=index.path)
-        report.results.extend(problems)
-        new = [job for path in files if (job := _new_content(index, path, models, report)) is not None]
+        gone = _gone(index, sources := list(sources)) if again else {}
+        files, problems = find_files((s for s in sources if s not in gone), exclude=index.path)
+        for problem in problems:
+            report.add(problem)
+        new = [job for document in gone.values() if (job := _from_own_copy(index, document, report)) is not None]
+        new += [job for path in files if (job := _new_content(index, path, models, report, again)) is not None]
         if new:
             _ingest_new(index, new, models, workers or _cores(), report, on_progress)
-    order = {path: i for i, path in enumerate(files)}
+    order = {path: i for i, path in enumerate([*(Path(document.path) for document in gone.values()), *files])}
     report.results.sort(key=lambda result: order.get(result.path, -1))
     report.seconds = perf_counter() - started
     return report
@@ -157,7 +176,7 @@ def find_files(sources: Iterable[str | Path], *, exclude: Path | None = None) ->
     files: dict[Path, None] = {}
     problems: list[FileResult] = []
     for source in sources:
-        path = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  # closes `..` without following links
+        path = _absolute(source)
         if path.is_dir():
             files.update(dict.fromkeys(_files_below(path, exclude, problems)))
         elif os.path.lexists(path):  # a link to nowhere is reported as a file that cannot be read
@@ -169,6 +188,10 @@ def find_files(sources: Iterable[str | Path], *, exclude: Path | None = None) ->
         else:
             problems.append(_failed(path, "There is no such file or folder."))
     return list(files), problems
+
+
+def _absolute(source: str | Path) -> Path:
+    return Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  # closes `..` without following links
 
 
 def _files_below(folder: Path, exclude: Path | None, problems: list[FileResult]) -> Iterator[Path]:
@@ -210,12 +233,15 @@ class _Models:
 
 @dataclass(slots=True)
 class _Job:
-    """A file whose content the index does not hold, or whose pictures are still to be described."""
+    """A file whose content the index does not hold, that is to be read again, or whose pictures are to be described."""
 
     path: Path
     sha256: str
     known: Document | None = None
-    """Where the index holds the content: its pages are not read again."""
+    """Where the index holds the content: its pages are not read, unless `again`."""
+    again: bool = False
+    file: Path = Path()
+    """Where the bytes lie: at `path`, or in the store when that is gone."""
     facts: FileFacts = field(default_factory=lambda: FileFacts(0, ""))
     pages: list[Future[list[Page]]] = field(default_factory=list)
 
@@ -228,6 +254,10 @@ class _Job:
     def document_id(self) -> str:
         return self.sha256[:16]  # 64 bits: no two files of a collection share them by chance
 
+    @property
+    def is_read(self) -> bool:
+        return self.known is None or self.again
+
     def document(self) -> Document:
         return Document(
             id=self.document_id,
@@ -237,35 +267,63 @@ class _Job:
             media_type=self.content[1],
             title=self.facts.title,
             page_count=self.facts.page_count,
-            size=self.path.stat().st_size,
+            size=self.file.stat().st_size,
         )
 
 
-def _new_content(index: Index, path: Path, models: _Models, report: Report) -> _Job | None:
+def _new_content(index: Index, path: Path, models: _Models, report: Report, again: bool) -> _Job | None:
     if not _is_known(path.name):
         kinds = ", ".join(sorted(suffix[1:] for suffix in MEDIA_TYPES))
-        report.results.append(_failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
+        report.add(_failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
         return None
     if _is_special(path):
-        report.results.append(_failed(path, "This is no regular file."))
+        report.add(_failed(path, "This is no regular file."))
+        return None
+    if not _is_text(path):
+        report.add(_failed(path, "The file's name is not valid UTF-8: rename the file."))
         return None
     try:
-        str(path).encode()  # a name that is no text can neither be stored nor shown
-        job = _Job(path, _sha256(path))
-    except UnicodeEncodeError:
-        report.results.append(_failed(path, "The file's name is not valid UTF-8: rename the file."))
-        return None
+        job = _Job(path, _sha256(path), file=path)
     except OSError as error:
-        report.results.append(_failed(path, f"The file cannot be read: {error.strerror}."))
+        report.add(_failed(path, f"The file cannot be read: {error.strerror}."))
         return None
     known = index.document(job.document_id)
     if known is None:
         return job
     index.link(str(path), path.name, known.id)
-    if models.have_more_to_say(known) and known.media_type == job.content[1]:
-        job.known, job.facts = known, FileFacts(known.page_count, known.title)
+    if (again or models.have_more_to_say(known)) and known.media_type == job.content[1]:
+        job.known, job.again, job.facts = known, again, FileFacts(known.page_count, known.title)
         return job
-    report.results.append(FileResult(path, Outcome.UNCHANGED, known.page_count))
+    report.add(FileResult(path, Outcome.UNCHANGED, known.page_count))
+    return None
+
+
+def _gone(index: Index, sources: Iterable[str | Path]) -> dict[str | Path, Document]:
+    """Documents by the sources that name them, where nothing is at their place any more."""
+    paths = ((source, _absolute(source)) for source in sources)
+    missing = ((source, str(path)) for source, path in paths if not os.path.lexists(path) and _is_text(path))
+    return {source: document for source, path in missing if (document := index.at_path(path))}
+
+
+def _is_text(path: Path) -> bool:
+    """Whether the name can be stored and shown."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _from_own_copy(index: Index, document: Document, report: Report) -> _Job | None:
+    path, file = Path(document.path), index.source(document)
+    try:
+        if _sha256(file) == document.sha256:
+            facts = FileFacts(document.page_count, document.title)
+            return _Job(path, document.sha256, document, again=True, file=file, facts=facts)
+        reason = "is damaged"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    report.add(_failed(path, f"The file is gone, and the store's own copy {reason}: ingest the file from elsewhere."))
     return None
 
 
@@ -290,7 +348,8 @@ def _ingest_new(
         copies.setdefault(job.content, []).append(job)
 
     def fail(job: _Job, reason: str) -> None:
-        report.results.extend(_failed(same.path, reason) for same in copies[job.content])
+        for same in copies[job.content]:
+            report.add(_failed(same.path, reason))
 
     with closing(_Pool(workers)) as pool:
         ready = _inspected([same[0] for same in copies.values()], pool, fail)
@@ -301,12 +360,13 @@ def _ingest_new(
             while queue and sum(job.facts.page_count for job in waiting) < AHEAD_PAGES:
                 waiting.append(_schedule(queue.popleft(), pool))
             job = waiting.popleft()
-            step = partial(_step, on_progress, job.path.name, done, total)
+            step = partial(_step, on_progress, job, done, total)
             step(0, 0)
             try:
                 pages, tally = _take(index, job, models, step)
-                report.results.append(_commit(index, job, pages, models, tally))
-                report.results.extend(_linked(index, job.document(), copy) for copy in copies[job.content][1:])
+                report.add(_commit(index, job, pages, models, tally))
+                for copy in copies[job.content][1:]:
+                    report.add(_linked(index, job.document(), copy))
             except DocumentError as error:
                 fail(job, str(error))
             except Exception as error:  # a defect of ours, or a full disk, must not take the other files along
@@ -316,9 +376,9 @@ def _ingest_new(
 
 
 def _step(
-    on_progress: Callable[[Progress], None], file: str, before: int, total: int, pages: int, pictures: int
+    on_progress: Callable[[Progress], None], job: _Job, before: int, total: int, pages: int, pictures: int
 ) -> None:
-    on_progress(Progress(file, before + pages, total, pictures))
+    on_progress(Progress(job.path, before + pages, total, pages, job.facts.page_count, pictures))
 
 
 class _Pool:
@@ -336,7 +396,7 @@ class _Pool:
 
 
 def _inspected(jobs: Sequence[_Job], pool: _Pool, fail: Callable[[_Job, str], None]) -> list[_Job]:
-    looks = [(job, None if job.known else pool.submit(inspect_file, job.path)) for job in jobs]
+    looks = [(job, pool.submit(inspect_file, job.file) if job.is_read else None) for job in jobs]
     ready = []
     for job, look in looks:
         try:
@@ -348,9 +408,9 @@ def _inspected(jobs: Sequence[_Job], pool: _Pool, fail: Callable[[_Job, str], No
 
 
 def _schedule(job: _Job, pool: _Pool) -> _Job:
-    numbers = range(1, 1 if job.known else job.facts.page_count + 1)
+    numbers = range(1, job.facts.page_count + 1 if job.is_read else 1)
     batches = [numbers[i : i + BATCH_PAGES] for i in range(0, len(numbers), BATCH_PAGES)]
-    job.pages = [pool.submit(read_pages, job.path, job.document_id, list(b), pages=len(b)) for b in batches]
+    job.pages = [pool.submit(read_pages, job.file, job.document_id, list(b), pages=len(b)) for b in batches]
     return job
 
 
@@ -360,7 +420,7 @@ def _take(index: Index, job: _Job, models: _Models, step: Callable[[int, int], N
     tally = Tally()
     for page in _read(index, job, models):
         if models.describer:
-            page = models.describer.describe(page, job.path, tally, lambda: step(len(pages), tally.pictures))
+            page = models.describer.describe(page, job.file, tally, lambda: step(len(pages), tally.pictures))
         pages.append(page)
         step(len(pages), tally.pictures)
     return pages, tally
@@ -368,11 +428,13 @@ def _take(index: Index, job: _Job, models: _Models, step: Callable[[int, int], N
 
 def _read(index: Index, job: _Job, models: _Models) -> Iterator[Page]:
     """The pages as the workers bring them, or as the index holds them, without another model's descriptions."""
-    for future in job.pages:
-        yield from _result(future)
-    if job.known:
-        pages = (index.page(job.known.id, number) for number in range(1, job.known.page_count + 1))
-        keep = models.describer is not None and models.describer.identity == job.known.described_by
+    known = job.known
+    keep = known and (models.describer is None or models.describer.identity == known.described_by)
+    for page in (page for future in job.pages for page in _result(future)):
+        before = index.page(known.id, page.number) if known and keep else None
+        yield with_descriptions(page, before) if before else page
+    if known and not job.is_read:
+        pages = (index.page(known.id, number) for number in range(1, known.page_count + 1))
         yield from (page if keep else without_descriptions(page) for page in pages if page)
 
 
@@ -402,14 +464,16 @@ def _commit(index: Index, job: _Job, pages: Sequence[Page], models: _Models, tal
         document = replace(document, path=known.path, name=known.name)
     if models.describer:
         document = replace(document, described_by=models.describer.identity, undescribed=tally.failed)
+    elif known and known.described_by:
+        document = replace(document, described_by=known.described_by, undescribed=undescribed(pages))
     replaces = index.at_path(document.path) is not None
     chunks = chunk_pages(document.id, pages, models.encoders.text)
-    text_vectors, image_vectors = encode(chunks, job.path, models.encoders)
+    text_vectors, image_vectors = encode(chunks, job.file, models.encoders)
     if models.tagger:
         pages = tagged(pages, chunks, image_vectors, models.tagger)
-    if _sha256(job.path) != job.sha256:  # a batch may take hours, and the store keeps the file under its content
+    if _sha256(job.file) != job.sha256:  # a batch may take hours, and the store keeps the file under its content
         raise UnreadableFile("The file changed while it was read: ingest it again.")
-    index.add(document, pages, chunks, source=job.path, text_vectors=text_vectors, image_vectors=image_vectors)
+    index.add(document, pages, chunks, source=job.file, text_vectors=text_vectors, image_vectors=image_vectors)
     outcome = Outcome.REPLACED if replaces else Outcome.INGESTED
     return FileResult(job.path, outcome, len(pages), len(chunks), str(tally))
 

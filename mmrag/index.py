@@ -64,6 +64,7 @@ class Index:
     def __init__(self, path: Path, ledger: Ledger) -> None:
         self.path = path
         self._ledger = ledger
+        self._lock = FileLock(path / "lock")
         self._vectors = VectorStore.shared(path / "chroma")
 
     @classmethod
@@ -149,13 +150,12 @@ class Index:
 
     @contextlib.contextmanager
     def writing(self, *, wait: bool = False) -> Iterator[None]:
-        """Hold the store for writing and sweep up what a killed writer left.
+        """Hold the store for writing and sweep up what a killed writer left; inside, a thread may say so once more.
 
-        While another process holds it: StoreBusy, or its end is waited for.
+        While another process or thread holds it: StoreBusy, or its end is waited for.
         """
-        lock = FileLock(self.path / "lock", timeout=-1 if wait else 0)
         try:
-            lock.acquire()
+            self._lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
             raise StoreBusy(
                 f"Another mmrag process is writing to {self.path}: wait until it ends, or use another --store."
@@ -166,7 +166,7 @@ class Index:
                 self._sweep()
             yield
         finally:
-            lock.release()
+            self._lock.release()
 
     def _sweep(self) -> None:
         for (document_id,) in self._rows("SELECT document_id FROM journal"):
@@ -185,7 +185,8 @@ class Index:
     def _end(self, document_id: str) -> None:
         with self._ledger.transaction() as db:
             db.execute("DELETE FROM journal WHERE document_id = ?", (document_id,))
-            self._ledger.count_version()
+            version = self._ledger.count_version()
+        self._vectors.written(version)
 
     def _erase(self, document_id: str) -> None:
         """Vectors and file copy of a document that the ledger no longer shows."""
@@ -225,7 +226,8 @@ class Index:
                 link(db, path, document.id)
             if not is_known:
                 db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
-            self._ledger.count_version()
+            version = self._ledger.count_version()
+        self._vectors.written(version)
         if is_known:
             self._keep_vectors(document.id, text_vectors, image_vectors)
             self._end(document.id)

@@ -54,10 +54,12 @@ class Ledger:
         with self.reading() as db:
             return int(db.execute("PRAGMA user_version").fetchone()[0])
 
-    def count_version(self) -> None:
-        """Inside a transaction: with its commit the version goes up by one."""
+    def count_version(self) -> int:
+        """Inside a transaction: with its commit the version goes up by one, to what is returned."""
         with self._connection() as db:
-            db.execute(f"PRAGMA user_version = {self.version() + 1}")
+            version = self.version() + 1
+            db.execute(f"PRAGMA user_version = {version}")
+            return version
 
     def use_wal(self) -> None:
         """From now on, for this file, readers and a writer do not wait for each other."""

@@ -63,6 +63,12 @@ class VectorStore:
             if client:
                 client.close()
 
+    def written(self, version: int) -> None:
+        """This process alone led to `version`: what was open on the one before holds all that was written."""
+        with self._lock:
+            if self._version == version - 1:
+                self._version = version
+
     # -- what is asked and written: each as new as `version` at least ------------------------------------------------
 
     def nearest(

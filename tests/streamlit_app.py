@@ -11,6 +11,7 @@ import pytest
 import streamlit as st
 from streamlit import config
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from tests.conftest import ROOT
 
@@ -28,7 +29,7 @@ def open_app(monkeypatch: pytest.MonkeyPatch, folder: Path, store: Path | None =
 
 
 def listen_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config.get_config_options()["server.address"], "value", address)
+    monkeypatch.setattr(config.get_config_options()["server.address"], "_get_val_func", lambda: address)
 
 
 def visit(**address: str) -> AppTest:
@@ -36,6 +37,12 @@ def visit(**address: str) -> AppTest:
     at = AppTest.from_file(str(CHAT), default_timeout=60)
     for name, value in address.items():
         at.query_params[name] = value
+    return at.run()
+
+
+def turn_to(at: AppTest, page: str) -> AppTest:
+    """A page by the end of its address; AppTest's own way knows only pages that are files."""
+    at._page_hash = calc_hash(page)
     return at.run()
 
 
@@ -66,3 +73,12 @@ def _elements(block: Any) -> Iterator[Any]:
     for child in getattr(block, "children", {}).values():
         yield child
         yield from _elements(child)
+
+
+def select(at: AppTest, key: str, *rows: int) -> AppTest:
+    """Selects rows of the table with this key, as a click would."""
+    (table,) = (frame.proto for frame in at.dataframe if frame.key == key)
+    states = at._tree.get_widget_states()
+    state = states.widgets.add()
+    state.id, state.string_value = table.id, json.dumps({"selection": {"rows": rows, "columns": [], "cells": []}})
+    return at._run(states)

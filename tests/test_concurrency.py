@@ -18,7 +18,7 @@ from mmrag.errors import StoreBusy, StoreError
 from mmrag.generate.extractive import ExtractiveGenerator
 from mmrag.index import Index
 from mmrag.models import Encoders
-from mmrag.vectors import IMAGE, TEXT
+from mmrag.vectors import IMAGE, TEXT, VectorStore
 
 WRITER = """
 import sys
@@ -102,6 +102,21 @@ def test_processes_that_take_turns_in_writing_lose_nothing(index: Index, write: 
     with Index.open(index.path) as fresh:
         assert [nearest(fresh, text) for text in texts] == [nearest(index, text) for text in texts] == texts
         assert fresh.counts()["text_vectors"] == 8
+
+
+def test_a_writer_need_not_open_again_what_it_wrote(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    real = VectorStore._open
+    monkeypatch.setattr(VectorStore, "_open", lambda self, version: (opened.append(version), real(self, version)))
+    with index.writing():
+        for name in ("wind", "water", "quay"):
+            kept = sample(tmp_path, f"{name}.pdf", name)
+            index.add(*kept[:3], source=kept.source, text_vectors={kept.chunks[0].id: [1.0] * 64}, image_vectors={})
+            index.remove(kept.document.id)
+    assert index.counts()["text_vectors"] == 0
+    assert len(opened) == 1
 
 
 def test_vectors_on_disk_that_no_version_counts_do_not_break_a_query(index: Index, tmp_path: Path) -> None:

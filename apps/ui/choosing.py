@@ -49,7 +49,9 @@ def refuse_strange_folders(chosen: Mapping[str, Any], known: Mapping[str, Any]) 
 
 def _is_path(text: str) -> bool:
     """Whatever cannot be a name on a hub, so that nobody learns which other folders there are."""
-    return not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or set(text) <= set("./") or Path(text).exists()
+    parts = text.split("/")
+    is_name = len(parts) <= 2 and all(re.fullmatch(r"\w[\w.-]*", part) for part in parts)
+    return not is_name or Path(text).exists()
 
 
 def told_elsewhere(findings: Sequence[Finding]) -> list[Finding]:

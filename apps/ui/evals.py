@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from apps.ui.words import t
 from eval.compare import Comparison, compare
 from eval.plots import plot_run
 from eval.runs import Row, Run
-from mmrag.errors import MissingExtra, UsageError
+from mmrag.errors import MissingExtra, MmragError, UsageError
 from mmrag.render import open_image
 
 _BLUE = "#0072B2"
@@ -145,7 +146,12 @@ def _scores(file: File, run: Run) -> None:
     st.caption(t("Means, with 95 % intervals by bootstrap in brackets."))
     for number, rows in enumerate(runs.score_tables(run)):
         named = [{t("Group"): row[""], t("Items"): row["n"], **_metrics(row)} for row in rows]
-        st.dataframe(named, hide_index=True, key=f"evals-scores-{number}")
+        st.dataframe(
+            named,
+            hide_index=True,
+            column_config={t("Group"): st.column_config.TextColumn(width=170, pinned=True)},
+            key=f"evals-scores-{number}",
+        )
     for note in run.notes:
         st.text(note)
     for image in _pictures(file):
@@ -164,7 +170,7 @@ def _pictures(file: File) -> list[bytes]:
         return [_plot(path, path.stat().st_mtime_ns) for path in there] or [_drawn(file)]
     except MissingExtra as error:
         st.caption(t("No plot was written beside this run, and none can be drawn: {reason}", reason=plain(str(error))))
-    except (UsageError, OSError, ValueError) as error:
+    except (MmragError, OSError, ValueError) as error:
         st.caption(plain(str(error)))
     return []
 
@@ -180,7 +186,10 @@ def _plot(path: Path, modified: int) -> bytes:
 @st.cache_data(show_spinner=False, max_entries=16)
 def _drawn(file: File) -> bytes:
     made = io.BytesIO()
-    plot_run(_run(file), made)
+    run = _run(file)
+    main = runs.main_score(run)
+    # Panels of one kind only: one for each metric of all groups would be too small to read.
+    plot_run(replace(run, scores={g: of for g, of in run.scores.items() if main and main[0] in of}), made)
     return made.getvalue()
 
 
@@ -315,7 +324,8 @@ def _two(first: Listed, second: Listed) -> None:
         _differences(found)
         for note in found.notes:
             st.text(note)
-        _changed(first.file, second.file, list(found.metrics), collection())
+        metrics = [metric for metric in runs.metrics(_run(first.file)) if metric in found.metrics]
+        _changed(first.file, second.file, metrics, collection())
 
 
 def _differences(found: Comparison) -> None:

@@ -139,16 +139,17 @@ def main_score(run: Run) -> tuple[str, Score] | None:
 
 
 def score_tables(run: Run) -> list[list[dict[str, Any]]]:
-    """A row for each group; groups that have other metrics than the one before begin another table."""
-    tables: list[list[dict[str, Any]]] = []
-    before: tuple[str, ...] = ()
+    """A row for each group, in one table with those that have a metric of it."""
+    tables: list[tuple[set[str], list[dict[str, Any]]]] = []
     for group, scores in run.scores.items():
-        if not tables or tuple(scores) != before:
-            tables.append([])
-            before = tuple(scores)
+        having = next((table for table in tables if table[0] & set(scores)), None)
+        if having is None:
+            having = (set(), [])
+            tables.append(having)
+        having[0].update(scores)
         count = max((score.count for score in scores.values()), default=0)
-        tables[-1].append({"": group, "n": count} | {metric: str(score) for metric, score in scores.items()})
-    return tables
+        having[1].append({"": group, "n": count} | {metric: str(score) for metric, score in scores.items()})
+    return [rows for _, rows in tables]
 
 
 def made_by_rows(run: Run) -> list[tuple[str, str]]:

@@ -340,10 +340,10 @@ def _apply() -> bool:
         chosen = made(_fields())
         if chosen["generator"] == "openai" and "base_url" not in chosen:
             raise UsageError(t("The server's address is missing: http://localhost:8000/v1, for example."))
-        if chosen["generator"] == "openai" and "model" not in chosen:
-            raise UsageError(t("Name the server's model, or list what it has."))
         refuse_strange_folders(chosen, defaults())
         checked(chosen, Path())
+        if chosen["generator"] == "openai" and "model" not in chosen:
+            raise UsageError(t("Name the server's model, or list what it has."))
         st.session_state["choices"] = chosen
         st.session_state.pop("typed-key", None)
         return True

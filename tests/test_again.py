@@ -1,0 +1,147 @@
+"""Known content read once more, and what a program that watches an ingest hears of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_pipeline import ENCODERS, outcomes, pdf
+
+from ingest import pipeline
+from ingest.pipeline import FileResult, Outcome, Progress, ingest_files
+from mmrag.errors import UnreadableFile
+from mmrag.index import Index
+from mmrag.types import Page
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    with Index.open(tmp_path / "store", create=True) as index:
+        yield index
+
+
+def without_words(index: Index, document_id: str) -> None:
+    """Leaves the document as if an earlier version of mmrag had found nothing on its first page."""
+    document = index.document(document_id)
+    assert document is not None
+    numbers = range(1, document.page_count + 1)
+    pages = [page for n in numbers if (page := index.page(document_id, n))]
+    chunks = index.chunks_of([(document_id, n) for n in numbers if n > 1])
+    with index.writing():
+        index.add(
+            document,
+            [replace(page, regions=page.regions if page.number > 1 else ()) for page in pages],
+            chunks,
+            source=index.source(document),
+            text_vectors={chunk.id: [1.0] * 64 for chunk in chunks},
+            image_vectors={},
+        )
+
+
+def test_every_file_is_heard_of_at_once_and_its_pages_are_counted(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    harbour = pdf(tmp_path / "a" / "harbour.pdf", *(f"harbour {n}" for n in range(6)))
+    broken = tmp_path / "a" / "broken.pdf"
+    broken.write_bytes(b"%PDF-1.7\n" + bytes(range(256)))
+    pdf(tmp_path / "a" / "island.pdf", "island")
+    shutil.copy(harbour, tmp_path / "a" / "z copy.pdf")
+    heard: list[FileResult | Progress] = []
+    sources = [tmp_path / "missing.pdf", tmp_path / "a"]
+    report = ingest_files(index, sources, ENCODERS, workers=1, on_progress=heard.append, on_result=heard.append)
+    results = [item for item in heard if isinstance(item, FileResult)]
+    assert sorted(results, key=lambda r: r.path) == sorted(report.results, key=lambda r: r.path)
+    assert [r.path.name for r in results] == ["missing.pdf", "broken.pdf", "harbour.pdf", "z copy.pdf", "island.pdf"]
+    steps = [item for item in heard if isinstance(item, Progress)]
+    counted = [(s.file, s.file_pages_done, s.file_pages_total, s.pages_done, s.pages_total) for s in steps]
+    assert counted == [("harbour.pdf", n, 6, n, 7) for n in range(7)] + [
+        ("island.pdf", 0, 1, 6, 7),
+        ("island.pdf", 1, 1, 7, 7),
+    ]
+    assert steps[0].path == harbour
+    # The result of a file is heard before anything of the next.
+    assert heard.index(results[2]) < heard.index(steps[7])
+
+    again: list[FileResult] = []
+    ingest_files(index, [tmp_path / "a"], ENCODERS, workers=1, on_result=again.append)
+    assert [(r.path.name, str(r.outcome)) for r in again][:3] == [
+        ("harbour.pdf", "unchanged"),
+        ("island.pdf", "unchanged"),
+        ("z copy.pdf", "unchanged"),
+    ]
+
+
+def test_known_content_is_read_again_where_that_is_wished(index: Index, tmp_path: Path) -> None:
+    path = pdf(tmp_path / "harbour.pdf", "harbour", "island")
+    ingest_files(index, [path], ENCODERS, workers=1)
+    (document,) = index.documents()
+    copy = Path(shutil.copy(path, tmp_path / "copy.pdf"))
+    ingest_files(index, [copy], ENCODERS)
+    before, page = index.counts(), index.page(document.id, 1)
+    without_words(index, document.id)
+    assert index.counts() != before
+
+    assert outcomes(ingest_files(index, [path], ENCODERS)) == {"harbour.pdf": "unchanged"}
+    assert outcomes(ingest_files(index, [copy], ENCODERS, workers=1, again=True)) == {"copy.pdf": "replaced"}
+    assert index.documents() == [document]  # under the name that it has
+    assert index.at_path(str(copy)) == index.at_path(str(path)) == document
+    assert (index.counts(), index.page(document.id, 1)) == (before, page)
+
+
+def test_a_document_whose_file_is_gone_is_read_from_the_own_copy(index: Index, tmp_path: Path) -> None:
+    path = pdf(tmp_path / "harbour.pdf", "harbour", "island")
+    ingest_files(index, [path], ENCODERS, workers=1)
+    (document,) = index.documents()
+    before = index.counts()
+    without_words(index, document.id)
+    path.unlink()
+    assert outcomes(ingest_files(index, [path], ENCODERS)) == {"harbour.pdf": "failed"}
+    report = ingest_files(index, [path, tmp_path / "never.pdf"], ENCODERS, workers=1, again=True)
+    assert outcomes(report) == {"harbour.pdf": "replaced", "never.pdf": "failed"}
+    assert (index.documents(), index.counts()) == ([document], before)
+    assert index.at_path(str(path)) == document
+
+    index.source(document).write_bytes(b"damaged")
+    (row,) = ingest_files(index, [path], ENCODERS, again=True).results
+    assert (row.outcome, row.path) == (Outcome.FAILED, path)
+    assert "store's own copy is damaged" in row.reason
+    assert (index.documents(), index.counts()) == ([document], before)
+
+
+def test_a_reading_that_fails_leaves_the_version_before(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pdf(tmp_path / "harbour.pdf", "harbour")
+    ingest_files(index, [path], ENCODERS, workers=1)
+    before = index.documents(), index.counts()
+
+    def fail(*args: object) -> Iterator[Page]:
+        raise UnreadableFile("A page took more than 60 s to read.")
+
+    monkeypatch.setattr(pipeline, "_read", fail)
+    (row,) = ingest_files(index, [path], ENCODERS, workers=1, again=True).results
+    assert (row.outcome, row.reason) == (Outcome.FAILED, "A page took more than 60 s to read.")
+    assert (index.documents(), index.counts()) == before
+    assert index.source(before[0][0]).read_bytes() == path.read_bytes()
+
+
+def test_descriptions_outlive_a_reading_without_a_describer(index: Index, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / "sky.png"
+    Image.linear_gradient("L").resize((800, 400)).save(path)
+    ingest_files(index, [path], ENCODERS, workers=1)
+    (document,) = index.documents()
+    page = index.page(document.id, 1)
+    assert page is not None
+    told = replace(page, regions=tuple(replace(region, description="A sky.") for region in page.regions))
+    described = replace(document, described_by="a model")
+    with index.writing():
+        index.add(described, [told], [], source=path, text_vectors={}, image_vectors={})
+    ingest_files(index, [path], ENCODERS, workers=1, again=True)
+    assert index.documents() == [described]
+    assert index.page(document.id, 1) == told
+    (chunk,) = index.chunks_of([(document.id, 1)])
+    assert chunk.description == "A sky."
