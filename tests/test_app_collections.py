@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from apps.ui.ingests import file_rows
 from ingest.jobs import Job, JobFile
 from mmrag.index import Index
 from mmrag.types import BBox, Document, Page, Region, RegionKind
-from tests.streamlit_app import components, markdown, open_app, visit
+from tests.streamlit_app import components, markdown, open_app, turn_to, visit
 
 HOSTILE = "<b>![x](https://evil.example/p.png)</b> www.evil.example.pdf"
 
@@ -71,19 +71,9 @@ def selects(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     def open_page(store: Path | None = None, **address: str) -> AppTest:
         monkeypatch.setenv("MMRAG_COLLECTIONS", str(tmp_path / "collections"))
-        return on_page(open_app(monkeypatch, tmp_path, store, **address))
+        return turn_to(open_app(monkeypatch, tmp_path, store, **address), "collections")
 
     return open_page
-
-
-def on_page(at: AppTest) -> AppTest:
-    at.switch_page("collections") if False else None
-    at._page_hash = _hash(at)
-    return at.run()
-
-
-def _hash(at: AppTest) -> str:
-    return str(at.session_state["pages"]["collections"]._script_hash)
 
 
 def button(at: AppTest, key: str) -> Any:
@@ -95,7 +85,7 @@ def job(state: str, *outcomes: str, error: str = "", reason: str = "Damaged.", n
         JobFile(f"{name}-{n}.pdf", f"/{n}", outcome, 3, 10, reason if outcome == "failed" else "")
         for n, outcome in enumerate(outcomes)
     )
-    return Job(f"job-{state}", state, 1.0e9, None, (), files, 30, 120, 2.5, 90.0, error)
+    return Job(f"job-{state}", state, 1.0e9, None, (), files, 30, 120, 2.5, error)
 
 
 # -- collections -----------------------------------------------------------------------------------------------------
@@ -150,12 +140,13 @@ def test_an_own_collection_is_deleted_after_a_question(open_page: Callable[..., 
     at = open_page()
     button(at, "delete-collection").click().run()
     assert store.is_dir()
+    button(at, "delete-collection").click()  # AppTest runs the page anew, and so does not keep the dialog open
     button(at, "delete-sure").click().run()
     assert not at.exception
     assert not store.exists()
     # The same name again: nothing of the deleted one is still open.
     Index.open(store, create=True).close()
-    assert "0 documents" in " ".join(markdown(on_page(visit())))
+    assert "0 documents" in " ".join(markdown(turn_to(visit(), "collections")))
 
 
 def test_a_collection_from_elsewhere_is_not(open_page: Callable[..., AppTest], own_store: Path) -> None:
@@ -219,7 +210,7 @@ def test_a_folder_of_this_machine(
 
 
 def test_a_running_job_and_its_files(open_page: Callable[..., AppTest], own_store: Path, held: list[Job]) -> None:
-    held.append(job("running", "ingested", "reading", "waiting", "failed", reason=HOSTILE, name=HOSTILE))
+    held.append(job("running", "ingested", "reading", "", "failed", reason=HOSTILE, name=HOSTILE))
     at = open_page(own_store)
     assert not at.exception
     table = at.dataframe[0].value
@@ -245,8 +236,12 @@ def test_many_failed_files_make_one_table(open_page: Callable[..., AppTest], own
 
 @pytest.mark.parametrize(("state", "offered"), [("interrupted", True), ("cancelled", True), ("done", False)])
 def test_what_can_be_done_to_a_job_that_has_ended(
-    open_page: Callable[..., AppTest], own_store: Path, held: list[Job], monkeypatch: pytest.MonkeyPatch,
-    state: str, offered: bool,
+    open_page: Callable[..., AppTest],
+    own_store: Path,
+    held: list[Job],
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    offered: bool,
 ) -> None:
     asked = []
     for act in ("resume", "forget"):
@@ -333,14 +328,10 @@ def test_documents_are_ticked_and_removed_or_read_again(
 
 def test_looking_for_a_document() -> None:
     one, two = documents(2)
-    named = [one, Document(*[*_fields(two)[:6], "Straße nach Köln", *_fields(two)[7:]])]
+    named = [one, replace(two, title="Straße nach Köln")]
     assert matching(named, "köln STRASSE") == [named[1]]
     assert matching(named, "report 0") == [one]
     assert matching(named, "") == named
-
-
-def _fields(document: Document) -> list[Any]:
-    return [getattr(document, name) for name in Document.__dataclass_fields__]
 
 
 @pytest.mark.parametrize(
@@ -442,11 +433,3 @@ def test_what_a_model_wrote_is_called_that() -> None:
     assert rows[0]["text"] == ""
     assert rows[1]["generated"] == []
     assert len(rows[1]["text"]) < 5000
-
-
-def test_everything_the_page_says_can_be_sent(opened: tuple[AppTest, Document]) -> None:
-    at, document = opened
-    assert json.dumps(components(at, "strip"))
-    assert not any(HOSTILE in text for text in markdown(at))
-    assert apps.ui.browser.strip_component is not None
-    assert document.name

@@ -156,8 +156,8 @@ def test_no_path_leads_out_of_the_allowed_folders(tmp_path_factory: pytest.TempP
     for typed in (text, f"{folder}/{text}", f"{folder}/../{text}"):
         try:
             path = allowed_path(typed, [folder])
-        except UsageError as error:
-            assert str(error)
+        except UsageError:
+            pass
         else:
             assert path.is_relative_to(folder)
 
