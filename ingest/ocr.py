@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ingest.layout import LayoutBox, PlacedWord, text_width
 from ingest.tables import visual_rows
+from mmrag.once import once
 from mmrag.types import WHOLE_PAGE, BBox, RegionKind
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _ROW_GAP = 3.0
 # Share of the page's height that counts as its margin.
 _EDGE = 0.12
 
+_reading = Lock()  # the engine keeps the options of a call
+
 
 def read_lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[PlacedWord], list[LayoutBox]]:
     """The printed lines of a page image, one `PlacedWord` each, in paragraphs; and the forms and tables on it.
@@ -31,7 +34,8 @@ def read_lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[Placed
     `image` shows the part `clip` of a page; boxes are fractions of the whole page.
     """
     pixels = np.asarray(image)  # (h, w, 3)
-    result = _engine()(pixels[:, :, ::-1], text_score=MIN_CONFIDENCE)  # blue first, as OpenCV has it
+    with _reading:
+        result = _engine()(pixels[:, :, ::-1], text_score=MIN_CONFIDENCE)  # blue first, as OpenCV has it
     if result.boxes is None or result.txts is None:
         return [], []
     grey = np.asarray(image.convert("L"), dtype=np.int16)  # (h, w)
@@ -112,7 +116,7 @@ def _follows(above: BBox, below: BBox) -> bool:
     return close and shared > 0.3 * min(above.width, below.width) and max(above.height, below.height) < 1.6 * height
 
 
-@lru_cache(maxsize=1)
+@once
 def _engine() -> Any:
     # rapidocr logs every model that it opens, by a logger that it configures itself on import.
     from rapidocr import RapidOCR

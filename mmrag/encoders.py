@@ -15,6 +15,7 @@ import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from mmrag.errors import ModelNotFound
+from mmrag.once import once
 
 # Question and passage: nine chunks in ten are shorter, and a long table would cost twice as much for its last rows.
 _PAIR_TOKENS = 256
@@ -120,7 +121,7 @@ def _contextual(text: str) -> tuple[list[str], Any, list[tuple[int, int]]]:
     return read.tokens[1:-1], vectors, read.offsets[1:-1]
 
 
-@lru_cache(maxsize=1)
+@once
 def _aligner() -> tuple[Any, Any]:
     import onnxruntime
     from tokenizers import Tokenizer
@@ -144,7 +145,7 @@ def bundled_weights(folder: str) -> Path:
     return path
 
 
-@lru_cache(maxsize=1)
+@once
 def _text_model() -> Any:
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
@@ -162,7 +163,7 @@ def _text_model() -> Any:
     return TextEmbedding(name, specific_model_path=str(weights), providers=["CPUExecutionProvider"])
 
 
-@lru_cache(maxsize=1)
+@once
 def _cross_model() -> Any:
     from fastembed.common.model_description import ModelSource
     from fastembed.rerank.cross_encoder import TextCrossEncoder
@@ -175,7 +176,7 @@ def _cross_model() -> Any:
     return model
 
 
-@lru_cache(maxsize=1)
+@once
 def _tokenizer() -> Any:
     from tokenizers import Tokenizer
 

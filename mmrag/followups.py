@@ -21,7 +21,7 @@ _FEW_WORDS = 4
 """Content words of what still counts as half a sentence."""
 
 _OPENER = re.compile(
-    r"(?:(?:and|but|or|so|then|also|ok(?:ay)?|now)\b[\s,]*)*"
+    r"(?:(?:and|but|or|so|then|also)\b[\s,]*)*"
     r"(?:(?:what|how) about\b|(?:the )?same (?:for|in|of|with)\b)?",
     re.IGNORECASE,
 )
@@ -195,7 +195,7 @@ def _pointed(question: str, before: str) -> str | None:
 
 
 def _time_of(match: re.Match[str], question: str, before: str) -> str | None:
-    kind = {"quarter": "period"}.get((match["kind"] or "year").lower(), (match["kind"] or "year").lower())
+    kind = (match["kind"] or "year").lower().replace("quarter", "period")
     found = [slot for slot in slots(before) if slot.kind == kind]
     is_said = any(slot.kind == kind for slot in slots(question))
     return found[0].text if len(found) == 1 and not is_said else None
@@ -236,10 +236,8 @@ def _points(word: str, before: Sequence[str], after: Sequence[str]) -> bool:
 def _is_named(pronoun: str, before: Sequence[str]) -> bool:
     """Whether the words before a pronoun can be what it means."""
     lower = [word.lower() for word in before]
-    names = [w for w in before[1:] if w[0].isupper() and w.lower() not in STOPWORDS] + [
-        w for w in before if w[0].isdigit()
-    ]
-    if names or _NAMING.intersection(lower):
+    has_name = any(word[0].isupper() and word.lower() not in STOPWORDS for word in before[1:])
+    if has_name or any(word[0].isdigit() for word in before) or _NAMING.intersection(lower):
         return True
     content = [i for i, word in enumerate(lower) if word not in STOPWORDS | _IMPERATIVES]
     if any(word in _JOINING and content and content[0] < i for i, word in enumerate(lower) if i):
@@ -305,11 +303,8 @@ def _says_too_little(question: str) -> bool:
         content = [char for char in half.rest if char not in "谁哪为何时候个请问怎样说明解释几"]
         return (not half.parts and not content) or (half.is_opened and not _CJK_ASKS.search(question))
     content = [word for word in half.rest if word not in STOPWORDS and word not in ("much", "many", "s")]
-    if (
-        not half.parts
-        and set(content) <= _GENERIC
-        and (not content or not re.search(r"\b(?:of|in|are there)\b", question))
-    ):
+    is_told = bool(content) and re.search(r"\b(?:of|in|are there)\b", question)  # the total *of* something
+    if not half.parts and set(content) <= _GENERIC and not is_told:
         return True
     is_clause = bool((_QUESTION_WORDS | _AUXILIARIES | _IMPERATIVES).intersection(half.rest))
     return half.is_opened and not is_clause and len(content) + len(half.parts) <= _FEW_WORDS

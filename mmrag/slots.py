@@ -100,13 +100,18 @@ class Slot(NamedTuple):
 
 def slots(text: str, *, begins: bool = True) -> list[Slot]:
     """In the text's order, none in another; `begins`: its first word has its capital from the sentence."""
-    found: list[tuple[str, int, int]] = list(places(text))
+    found = [(kind, _with_article(text, start), end) for kind, start, end in places(text)]
     for kind, pattern in _PATTERNS.items():
         found += [(kind, *match.span()) for match in pattern.finditer(text) if _is_free(match.span(), found)]
     found += [name for name in _names(text, begins) if _is_free(name[1:], found)]
     return [
         Slot(kind, start, end, text[start:end], _lead(text, start)) for kind, start, end in sorted(found, key=_start)
     ]
+
+
+def _with_article(text: str, start: int) -> int:
+    """`the last page`: its article comes along."""
+    return start - 4 if text[max(0, start - 4) : start].lower() == "the " else start
 
 
 def _start(found: tuple[str, int, int]) -> int:

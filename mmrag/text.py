@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from mmrag.once import once
 from mmrag.types import TextSpan
 
 # Chinese, Japanese and Korean are written without spaces: runs of these are cut into overlapping pairs.
@@ -95,7 +95,7 @@ def split_sentences(text: str) -> list[str]:
     return [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
 
 
-@lru_cache(maxsize=1)
+@once
 def _punkt() -> Any:
     # NLTK takes a second to import: only ingest cuts sentences, a question finds them in the ledger.
     from llama_index.core.utils import globals_helper

@@ -59,6 +59,7 @@ WIND = "澜屿海上风电项目的总投资是多少？"
         ("What is the rent in euros?", "How about in dollars?", "What is the rent in dollars?"),
         ("How many people aged 30-49 agreed?", "And 50-64?", "How many people aged 50-64 agreed?"),
         ("What is shown on page 3?", "And on page 4?", "What is shown on page 4?"),
+        ("What is on page 3?", "And on the last page?", "What is on the last page?"),
         ("What does Figure 2 show?", "And Figure 3?", "What does Figure 3 show?"),
         ("Who signed it in 2019?", "What was the revenue in that year?", "What was the revenue in 2019?"),
         (INCOME, "2023年呢？", "2023年营业收入是多少？"),
@@ -185,7 +186,7 @@ What is the difference between this year's and last year's dividend?
 Explain the law of closure.
 Summarize the report.
 What about
-Hello
+ok thanks
 ???
 营业收入是多少？
 2023年净利润是多少？

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -155,12 +156,8 @@ def test_no_path_leads_out_of_the_allowed_folders(tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.getbasetemp().resolve() / "only-this"
     folder.mkdir(exist_ok=True)
     for typed in (text, f"{folder}/{text}", f"{folder}/../{text}"):
-        try:
-            path = allowed_path(typed, [folder])
-        except UsageError:
-            pass
-        else:
-            assert path.is_relative_to(folder)
+        with suppress(UsageError):
+            assert allowed_path(typed, [folder]).is_relative_to(folder)
 
 
 def test_a_path_in_an_allowed_folder(allowed: Path) -> None:

@@ -13,7 +13,7 @@ from apps.ui.evidence import explain
 from apps.ui.export import answer_markdown, conversation_markdown, nearest
 from apps.ui.library import Collection, demo_collection
 from apps.ui.parts import answer_component, plain, show_page
-from apps.ui.progress import progress_line
+from apps.ui.progress import active_jobs, progress_line
 from apps.ui.state import collection, conversation, evidence_pages, index, page, problems, rag
 from apps.ui.welcome import welcome
 from apps.ui.words import t, told
@@ -28,19 +28,28 @@ def ask_page() -> None:
     if here is None:
         welcome()
         return
-    progress_line(here)
     with problems():
         documents = index(here).documents()
+        progress_line(here, is_empty=not documents)
         turns = conversation().turns.setdefault(here.store, [])
         chosen = _sidebar(here, turns, documents)
         if not documents:
-            st.info(t("This collection holds no documents yet."))
+            _nothing(here)
         elif not turns:
             _suggestions(here, turns)
         _conversation(here, turns)
         if turns and not _is_settled(turns[-1]):
             _answer(here, turns)
         _input(turns, chosen, disabled=not documents)
+
+
+def _nothing(here: Collection) -> None:
+    if active_jobs(here):
+        st.info(t("You can ask as soon as the first document is read."), icon=":material/hourglass:")
+        return
+    st.info(t("This collection holds no documents yet."))
+    if st.button(t("Add documents"), icon=":material/upload_file:", type="primary", key="add"):
+        st.switch_page(page("collections"))
 
 
 def _is_settled(turn: Turn) -> bool:
@@ -134,7 +143,7 @@ def _answer(here: Collection, turns: list[Turn]) -> None:
         while not turn.done.wait(0.05):
             if turn.said:
                 place.text(turn.said)  # a reply that has not been read yet: as text, never as Markdown
-    st.session_state["shown"] = (len(turns) - 1, 0)
+    st.session_state.pop("shown", None)  # its own first place, from now on
     st.rerun()
 
 
@@ -230,18 +239,37 @@ def _conversation(here: Collection, turns: list[Turn]) -> None:
     if not turns:
         return
     talk, beside = st.columns(2, gap="large")
+    shown = _shown(turns)
+    with beside, problems():  # before the conversation, of which little is new
+        if shown:
+            _beside(index(here), places_of(turns[shown.turn]), shown)
     with talk:
         for number, turn in enumerate(turns):
-            _turn(here, number, turn, turns)
-    shown = st.session_state.get("shown")
-    if shown and shown[0] < len(turns) and (answer := turns[shown[0]].answer):
-        found = places(answer)
-        if shown[1] < len(found):
-            with beside.container(key="beside"), problems():
-                _beside(index(here), found, shown)
+            _turn(here, number, turn, turns, shown)
 
 
-def _turn(here: Collection, number: int, turn: Turn, turns: list[Turn]) -> None:
+class Shown(NamedTuple):
+    """Which place of which turn stands beside the conversation."""
+
+    turn: int
+    place: int
+    is_chosen: bool = True
+    """By the reader: what nobody chose leaves a narrow window to the answer."""
+
+
+def _shown(turns: Sequence[Turn]) -> Shown | None:
+    """What was chosen, else the last answer's first place; None where that was closed, or there is nothing."""
+    shown = st.session_state.get("shown", Shown(len(turns) - 1, 0, is_chosen=False))
+    if shown is None or shown.turn >= len(turns) or shown.place >= len(places_of(turns[shown.turn])):
+        return None
+    return Shown(*shown)
+
+
+def places_of(turn: Turn) -> list[Place]:
+    return places(turn.answer) if turn.answer else []
+
+
+def _turn(here: Collection, number: int, turn: Turn, turns: list[Turn], shown: Shown | None) -> None:
     with st.chat_message("user", avatar=":material/person:"):
         st.text(turn.question)
         if turn.picture:
@@ -262,12 +290,12 @@ def _turn(here: Collection, number: int, turn: Turn, turns: list[Turn]) -> None:
                 st.rerun()
             return
         if turn.answer:
-            _said(here, number, turn, turn.answer)
+            _said(here, number, turn, turn.answer, shown)
 
 
-def _said(here: Collection, number: int, turn: Turn, answer: Answer) -> None:
-    shown, key = st.session_state.get("shown"), f"answer-{number}"
-    selected = shown[1] if shown and shown[0] == number else None
+def _said(here: Collection, number: int, turn: Turn, answer: Answer, shown: Shown | None) -> None:
+    key = f"answer-{number}"
+    selected = shown.place if shown and shown.turn == number else None
     wanted = answer_component(
         data=answer_data(answer, selected), key=key, on_place_change=_selects(number, key), on_why_change=lambda: None
     )
@@ -283,39 +311,39 @@ def _anew(turn: Turn, *, as_typed: bool = False) -> Turn:
 def _selects(number: int, key: str) -> Callable[[], None]:
     def select() -> None:
         if (place := st.session_state[key].place) is not None:
-            st.session_state["shown"] = (number, int(place))
+            st.session_state["shown"] = Shown(number, int(place))
 
     return select
 
 
-def _beside(held: Index, found: Sequence[Place], shown: tuple[int, int]) -> None:
-    place = found[shown[1]]
+def _beside(held: Index, found: Sequence[Place], shown: Shown) -> None:
+    place = found[shown.place]
     of = held.page(place.document_id, place.page)
-    if of is None:
-        st.info(t("The document has been removed since."))
-        return
-    _steps(found, shown)
-    _why(place)
-    show_page(
-        place.source,
-        of,
-        name=place.document,
-        active=place.region,
-        lines=place.lines,
-        support=_support(place.verdict) if place.claim else "",
-        key="cited-page",
-    )
+    with st.container(key="beside" if shown.is_chosen else "beside-unasked"):
+        if of is None:
+            st.info(t("The document has been removed since."))
+            return
+        _steps(found, shown)
+        _why(place)
+        show_page(
+            place.source,
+            of,
+            name=place.document,
+            active=place.region,
+            lines=place.lines,
+            support=_support(place.verdict) if place.claim else "",
+            key="cited-page",
+        )
 
 
-def _steps(found: Sequence[Place], shown: tuple[int, int]) -> None:
+def _steps(found: Sequence[Place], shown: Shown) -> None:
     """The page's name, and the way to the other places of the answer."""
-    turn, at = shown
-    place = found[at]
+    place = found[shown.place]
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="steps"):
         st.markdown(f"**{plain(place.document)}** · {t('page {page}', page=place.page)}")
         for icon, words, to in (
-            ("chevron_left", "Previous source", at - 1),
-            ("chevron_right", "Next source", at + 1),
+            ("chevron_left", "Previous source", shown.place - 1),
+            ("chevron_right", "Next source", shown.place + 1),
             ("close", "Close", None),
         ):
             st.button(
@@ -326,11 +354,11 @@ def _steps(found: Sequence[Place], shown: tuple[int, int]) -> None:
                 type="tertiary",
                 disabled=to is not None and not 0 <= to < len(found),
                 on_click=_show,
-                args=(None if to is None else (turn, to),),
+                args=(None if to is None else Shown(shown.turn, to),),
             )
 
 
-def _show(place: tuple[int, int] | None) -> None:
+def _show(place: Shown | None) -> None:
     st.session_state["shown"] = place
 
 

@@ -35,7 +35,7 @@ def evals_page() -> None:
     st.header(t("Measurements"), anchor=False)
     if not good:
         st.info(t("There are no runs in {folder} yet. One is made by, for example:", folder=plain(str(folder))))
-        st.code("mmrag eval known-items\nmmrag eval answers --data FOLDER", language=None)
+        st.code("mmrag eval answers --data FOLDER", language=None)
     chosen = _chosen(good) if good else []
     _refused([each for each in found if isinstance(each, Refused)])
     if not good:

@@ -13,7 +13,7 @@ import streamlit as st
 
 from apps.ui.library import Collection
 from apps.ui.parts import plain
-from apps.ui.progress import ACTIVE, share, told
+from apps.ui.progress import share, told
 from apps.ui.state import problems
 from apps.ui.words import t
 from ingest.jobs import Job, JobFile, cancel, forget, jobs, resume
@@ -48,26 +48,26 @@ _MOST_ENDED = 5
 def show_ingests(here: Collection) -> None:
     """Renewed every second while one runs; the page runs anew when the last one ends."""
     held = _newest_first(here)
-    if any(job.state in ACTIVE for job in held):
+    if any(job.is_alive for job in held):
         _live(here)
     else:
         _show(here, held)
 
 
 def _newest_first(here: Collection) -> list[Job]:
-    return sorted(jobs(here.store), key=lambda job: (job.state not in ACTIVE, -job.started))
+    return sorted(jobs(here.store), key=lambda job: (not job.is_alive, -job.started))
 
 
 @st.fragment(run_every=1.0)
 def _live(here: Collection) -> None:
     held = _newest_first(here)
-    if not any(job.state in ACTIVE for job in held):
+    if not any(job.is_alive for job in held):
         st.rerun()
     _show(here, held)
 
 
 def _show(here: Collection, held: Sequence[Job]) -> None:
-    active = sum(job.state in ACTIVE for job in held)
+    active = sum(job.is_alive for job in held)
     for job in held[: active + _MOST_ENDED]:
         with st.container(border=True, key=f"job-{job.id}"):
             _job(here, job)
@@ -86,12 +86,12 @@ def _job(here: Collection, job: Job) -> None:
         colour, icon, state = _STATES.get(job.state, ("gray", "help", job.state))
         st.markdown(f":{colour}-badge[:material/{icon}: {plain(t(state))}] {plain(_summary(job))}")
         _buttons(here, job)
-    if job.state in ACTIVE:
+    if job.is_alive:
         st.progress(share(job), text=plain(told(job)))
     if job.error:
         st.error(plain(job.error), icon=":material/error:")
     _failed([file for file in job.files if file.outcome == "failed"], job)
-    if job.state in ACTIVE:
+    if job.is_alive:
         _table(job.files, key=f"files-{job.id}")
     elif job.files:
         with st.expander(t("All {count} files", count=len(job.files))):
@@ -103,7 +103,7 @@ def _buttons(here: Collection, job: Job) -> None:
         if st.button(t(label), icon=f":material/{icon}:", type="tertiary", key=f"{label}-{job.id}"):
             _then(act)
 
-    if job.state in ACTIVE:
+    if job.is_alive:
         button("Cancel", "stop_circle", lambda: cancel(here.store, job.id))
         return
     if job.state in _RESUMED:

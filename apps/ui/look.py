@@ -20,11 +20,12 @@ STYLE = """
 .block-container { padding: 3.2rem 2.2rem 1rem }
 [data-testid="stBottomBlockContainer"] { padding: 1rem 2.2rem 1.6rem }
 /* The cited page stays in view while the conversation is scrolled. */
-[data-testid="stColumn"]:has(.st-key-beside) { position: sticky; top: 3.6rem; align-self: flex-start }
+[data-testid="stColumn"]:has([class*="st-key-beside"]) { position: sticky; top: 3.6rem; align-self: flex-start }
 .st-key-steps { flex-wrap: nowrap }
 .st-key-steps > :first-child { flex: 1 1 auto; min-width: 0 }
-.st-key-beside blockquote { margin: 0 }
+[class*="st-key-beside"] blockquote { margin: 0 }
 @media (max-width: 40rem) {
+  .st-key-beside-unasked { display: none }
   /* No room beside the conversation: the page lies over its lower part. */
   .st-key-beside { position: fixed; inset: auto 0 0 0; z-index: 1000; max-height: 72vh; overflow: auto;
                    padding: .75rem .75rem 7.5rem;

@@ -6,26 +6,28 @@ import streamlit as st
 
 from apps.ui.library import Collection
 from apps.ui.parts import plain
+from apps.ui.state import index
 from apps.ui.words import t
 from ingest.jobs import Job, jobs
 
-ACTIVE = ("waiting", "running")
-
 
 def active_jobs(here: Collection) -> list[Job]:
-    return [job for job in jobs(here.store) if job.state in ACTIVE]
+    return [job for job in jobs(here.store) if job.is_alive]
 
 
-def progress_line(here: Collection) -> None:
-    """A bar for each running job, renewed every second; the page runs anew when the last one ends."""
+def progress_line(here: Collection, *, is_empty: bool) -> None:
+    """A bar for each running job, renewed every second.
+
+    The page runs anew when the last one ends, and when an empty collection gets its first document.
+    """
     if active_jobs(here):
-        _bars(here)
+        _bars(here, is_empty)
 
 
 @st.fragment(run_every=1.0)
-def _bars(here: Collection) -> None:
+def _bars(here: Collection, is_empty: bool) -> None:
     running = active_jobs(here)
-    if not running:
+    if not running or (is_empty and index(here).documents()):
         st.rerun()
     for job in running:
         st.progress(share(job), text=plain(told(job)))

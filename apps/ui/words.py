@@ -108,6 +108,7 @@ CHINESE = {
     "Why these pages?": "为什么是这些页面？",
     "This collection holds no documents yet.": "此文档集中还没有文档。",
     "Add documents": "添加文档",
+    "You can ask as soon as the first document is read.": "读完第一份文档后即可提问。",
     "page {page}": "第 {page} 页",
     "The document has been removed since.": "该文档已被移除。",
     "text": "文本",
