@@ -22,6 +22,7 @@ from apps.ui.library import (
     allowed_path,
     collections,
     delete_collection,
+    drop_uploads,
     home,
     keep_uploads,
     new_collection,
@@ -259,6 +260,18 @@ def test_files_of_a_folder_keep_their_places(tmp_path: Path) -> None:
 )
 def test_an_upload_without_a_name_gets_one(tmp_path: Path, name: str, kept: str) -> None:
     assert keep_uploads(tmp_path, [(name, b"")])[0].name == kept
+
+
+def test_only_uploads_are_dropped(tmp_path: Path) -> None:
+    store, other = tmp_path / "store", tmp_path / "other.pdf"
+    other.write_bytes(b"x")
+    gone, kept = keep_uploads(store, [("all/a.pdf", b"a"), ("b.pdf", b"b")])
+    (store / "uploads" / "link.pdf").symlink_to(other)
+    paths = [str(gone), str(gone), str(other), f"{store}/uploads/../../other.pdf", f"{store}/uploads/link.pdf"]
+    drop_uploads(store, paths)
+    assert not gone.exists()
+    assert kept.exists()
+    assert other.read_bytes() == b"x"
 
 
 # -- collections -----------------------------------------------------------------------------------------------------

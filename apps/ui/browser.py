@@ -74,9 +74,8 @@ def _number(document: Document) -> int:
                 )
                 st.caption(t("of {count}", count=document.page_count), width="content")
             st.button(
-                "",
+                t(words),
                 icon=f":material/{icon}:",
-                help=t(words),
                 type="tertiary",
                 shortcut=shortcut,
                 key=words,

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from apps.ui.library import Collection
+from apps.ui.library import Collection, drop_uploads
 from apps.ui.parts import component, thumbnail
 from apps.ui.progress import active_jobs
 from apps.ui.state import index, problems, settings
@@ -62,7 +62,9 @@ def read_again(here: Collection, documents: Iterable[Document]) -> None:
 
 
 def remove(here: Collection, documents: Iterable[Document]) -> None:
+    documents = list(documents)
     start(here.store, [], settings=settings(here.store), remove=[each.id for each in documents])
+    drop_uploads(here.store, [each.path for each in documents])
 
 
 def actions(here: Collection, documents: Sequence[Document], *, key: str) -> None:

@@ -30,12 +30,13 @@ _RESUMED = ("cancelled", "interrupted")
 _SIGNS = {
     "failed": "✕",
     "reading": "●",
-    "waiting": "○",
+    "": "○",
     "ingested": "✓",
     "replaced": "✓",
     "unchanged": "=",
     "removed": "−",
 }
+"""By what became of a file; empty before its turn."""
 _ORDER = {outcome: place for place, outcome in enumerate(_SIGNS)}
 _SPELLED_OUT = 5
 """Failed files that are told in full; more of them make a table."""
@@ -119,7 +120,7 @@ def _then(act: Callable[[], object]) -> None:
 def _summary(job: Job) -> str:
     """How many files came to what, and when it began."""
     counts = Counter(file.outcome for file in job.files)
-    told = [f"{counts[outcome]} {t(outcome)}" for outcome in sorted(counts, key=_place)]
+    told = [f"{counts[outcome]} {_outcome(outcome)}" for outcome in sorted(counts, key=_place)]
     began = datetime.fromtimestamp(job.started).strftime("%Y-%m-%d %H:%M")  # on the clock of this machine
     return " · ".join([*told, began])
 
@@ -159,17 +160,21 @@ def file_rows(files: Sequence[JobFile]) -> dict[str, list[str]]:
     """The columns of the table, failed files first, then those that are being read."""
     shown = sorted(files, key=lambda file: _place(file.outcome))[:_MOST_ROWS]
     return {
-        t("State"): [f"{_SIGNS.get(file.outcome, '?')} {t(file.outcome)}" for file in shown],
+        t("State"): [f"{_SIGNS.get(file.outcome, '?')} {_outcome(file.outcome)}" for file in shown],
         t("File"): [file.name for file in shown],
         t("Pages"): [_pages(file) for file in shown],
         t("What to know"): [file.reason for file in shown],
     }
 
 
+def _outcome(outcome: str) -> str:
+    return t(outcome or "waiting")
+
+
 def _pages(file: JobFile) -> str:
     if not file.pages_total:
         return ""
-    done = file.outcome in ("reading", "waiting", "failed") and file.pages_done != file.pages_total
+    done = file.outcome in ("reading", "", "failed") and file.pages_done != file.pages_total
     return f"{file.pages_done} / {file.pages_total}" if done else str(file.pages_total)
 
 

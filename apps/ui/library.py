@@ -198,6 +198,14 @@ def keep_uploads(store: Path, files: Iterable[tuple[str, bytes]]) -> list[Path]:
     return list(kept.values())
 
 
+def drop_uploads(store: Path, paths: Iterable[str]) -> None:
+    """Deletes those of the files that were uploaded; what stands elsewhere is not touched."""
+    top = (store / "uploads").resolve()
+    for path in map(Path, paths):
+        if path.parent.resolve().is_relative_to(top):
+            path.unlink(missing_ok=True)
+
+
 def _upload_path(top: Path, name: str, taken: Container[str]) -> Path:
     *above, last = name.replace("\\", "/").split("/")
     # A dot is in every file's name and in no folder's: so none stands where the other should.
