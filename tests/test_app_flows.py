@@ -52,7 +52,7 @@ def make_collection(tab: Tab, name: str) -> None:
     tab.open("Collections")
     tab.page.get_by_label("Name").fill(name)
     tab.press("Make the collection")
-    tab.page.get_by_test_id("stSidebar").get_by_text(name).wait_for()
+    tab.page.get_by_role("heading", name=name).wait_for()
 
 
 def upload(tab: Tab, *files: Path) -> None:
