@@ -295,6 +295,7 @@ CHINESE = {
     "Next page": "下一页",
     "Page": "页码",
     "Page {page}": "第 {page} 页",
+    "page {page} of the file": "文件第 {page} 页",
     "of {count}": "/ {count}",
     "Nothing was found on this page.": "此页上没有识别到内容。",
     "Description by a model: {said}": "模型生成的描述：{said}",
