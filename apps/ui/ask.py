@@ -348,9 +348,8 @@ def _steps(found: Sequence[Place], shown: Shown) -> None:
             ("close", "Close", None),
         ):
             st.button(
-                "",
+                t(words),  # hidden by a rule of style, but there for who cannot see the sign
                 icon=f":material/{icon}:",
-                help=t(words),
                 key=words,
                 type="tertiary",
                 disabled=to is not None and not 0 <= to < len(found),

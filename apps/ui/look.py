@@ -22,6 +22,7 @@ STYLE = """
 /* The cited page stays in view while the conversation is scrolled. */
 [data-testid="stColumn"]:has([class*="st-key-beside"]) { position: sticky; top: 3.6rem; align-self: flex-start }
 .st-key-steps { flex-wrap: nowrap }
+.st-key-steps button p { font-size: 0 }
 .st-key-steps > :first-child { flex: 1 1 auto; min-width: 0 }
 [class*="st-key-beside"] blockquote { margin: 0 }
 @media (max-width: 40rem) {
