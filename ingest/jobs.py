@@ -33,7 +33,7 @@ from mmrag.errors import MmragError, UsageError, brief
 from mmrag.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from ingest.pipeline import FileResult, Progress
+    from ingest.report import FileResult, Progress
     from mmrag.index import Index
 
 STATES = ("waiting", "running", "done", "failed", "cancelled", "interrupted")
@@ -361,7 +361,8 @@ def _remove(index: Index, ids: Sequence[str], state: _State) -> None:
 
 
 def _ingest(index: Index, settings: Settings, state: _State) -> None:
-    from ingest.pipeline import find_files, ingest_files
+    from ingest.files import find_files
+    from ingest.pipeline import ingest_files
     from mmrag.models import load_encoders
 
     sources = state.record["sources"]

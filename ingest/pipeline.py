@@ -1,11 +1,10 @@
-"""Files in, documents in the index: finds files, reads them in worker processes, chunks, encodes, commits one by one.
+"""Files in, documents in the index: reads files in worker processes, chunks, encodes, commits one by one.
 
 A file that cannot be read costs only itself: it ends as a row with its reason, and the batch goes on.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import logging
 import os
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +24,9 @@ from pebble import ProcessExpired, ProcessPool
 from ingest.chunk import chunk_pages
 from ingest.describe import Describer, Tally, undescribed, with_descriptions, without_descriptions
 from ingest.encode import encode, tagged
+from ingest.files import absolute, failed, find_files, is_known, is_special, is_text
 from ingest.pdf import FileFacts, inspect_file, read_pages
+from ingest.report import FileResult, Outcome, Progress, Report
 from mmrag.errors import DocumentError, MmragError, UnreadableFile
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
@@ -36,6 +36,8 @@ from mmrag.types import MEDIA_TYPES, Document, Page
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
+
+__all__ = ["FileResult", "Outcome", "Progress", "Report", "find_files", "ingest_files", "ingest_into"]
 
 log = logging.getLogger(__name__)
 
@@ -47,68 +49,6 @@ AHEAD_PAGES = 64
 """Pages that may wait, read but not yet encoded, so that memory does not grow with the batch."""
 RECYCLE_TASKS = 100
 """Batches after which a worker is replaced: MuPDF keeps caches for as long as its process lives."""
-
-
-class Outcome(StrEnum):
-    INGESTED = "ingested"
-    REPLACED = "replaced"
-    UNCHANGED = "unchanged"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """What became of one file. `reason` says what to do when it failed, or which of its pictures were not described."""
-
-    path: Path
-    outcome: Outcome
-    pages: int = 0
-    chunks: int = 0
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A moment of a running ingest: of the whole batch, and of the file that is being read."""
-
-    path: Path
-    pages_done: int
-    pages_total: int
-    file_pages_done: int
-    file_pages_total: int
-    pictures: int = 0
-    """How many of the file's pictures a model has described, or tried to."""
-
-    @property
-    def file(self) -> str:
-        return self.path.name
-
-
-@dataclass(slots=True)
-class Report:
-    """What became of a batch."""
-
-    results: list[FileResult] = field(default_factory=list)
-    seconds: float = 0.0
-    on_result: Callable[[FileResult], None] = field(default=lambda result: None, repr=False, compare=False)
-
-    def add(self, result: FileResult) -> None:
-        self.results.append(result)
-        self.on_result(result)
-
-    def count(self, outcome: Outcome) -> int:
-        return sum(result.outcome is outcome for result in self.results)
-
-    def to_json(self) -> dict[str, Any]:
-        files = [
-            {"path": str(r.path), "outcome": str(r.outcome), "pages": r.pages, "chunks": r.chunks, "reason": r.reason}
-            for r in self.results
-        ]
-        return {"files": files, "pages_read": self.pages_read, "seconds": round(self.seconds, 3)}
-
-    @property
-    def pages_read(self) -> int:
-        return sum(r.pages for r in self.results if r.outcome in (Outcome.INGESTED, Outcome.REPLACED))
 
 
 def ingest_into(
@@ -163,57 +103,6 @@ def ingest_files(
     report.results.sort(key=lambda result: order.get(result.path, -1))
     report.seconds = perf_counter() - started
     return report
-
-
-# -- which files -----------------------------------------------------------------------------------------------------
-
-
-def find_files(sources: Iterable[str | Path], *, exclude: Path | None = None) -> tuple[list[Path], list[FileResult]]:
-    """Absolute paths of the files that `sources` name, each once, and a failed row for whatever cannot be looked at.
-
-    A file that is named must be of a known kind; files of other kinds inside a folder are passed over.
-    """
-    files: dict[Path, None] = {}
-    problems: list[FileResult] = []
-    for source in sources:
-        path = _absolute(source)
-        if path.is_dir():
-            files.update(dict.fromkeys(_files_below(path, exclude, problems)))
-        elif os.path.lexists(path):  # a link to nowhere is reported as a file that cannot be read
-            files[path] = None
-        elif matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # absolute patterns, which Path.glob refuses
-            found, trouble = find_files([m for m in matches if not Path(m).is_file() or _is_known(m)], exclude=exclude)
-            files.update(dict.fromkeys(found))
-            problems.extend(trouble)
-        else:
-            problems.append(_failed(path, "There is no such file or folder."))
-    return list(files), problems
-
-
-def _absolute(source: str | Path) -> Path:
-    return Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100  # closes `..` without following links
-
-
-def _files_below(folder: Path, exclude: Path | None, problems: list[FileResult]) -> Iterator[Path]:
-    def unreadable(error: OSError) -> None:
-        problems.append(_failed(Path(error.filename or folder), f"The folder cannot be read: {error.strerror}."))
-
-    for root, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if Path(root, name).resolve() != exclude)
-        yield from (path for name in sorted(names) if _is_known(name) and not _is_special(path := Path(root, name)))
-
-
-def _is_special(path: Path) -> bool:
-    """Whether it is a pipe, socket or device, which would be waited for or read without end."""
-    return path.exists() and not path.is_file()
-
-
-def _is_known(name: str) -> bool:
-    return Path(name).suffix.lower() in MEDIA_TYPES
-
-
-def _failed(path: Path, reason: str) -> FileResult:
-    return FileResult(path, Outcome.FAILED, reason=reason)
 
 
 # -- what is new -----------------------------------------------------------------------------------------------------
@@ -272,20 +161,20 @@ class _Job:
 
 
 def _new_content(index: Index, path: Path, models: _Models, report: Report, again: bool) -> _Job | None:
-    if not _is_known(path.name):
+    if not is_known(path.name):
         kinds = ", ".join(sorted(suffix[1:] for suffix in MEDIA_TYPES))
-        report.add(_failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
+        report.add(failed(path, f"Files of this kind cannot be ingested; known are {kinds}."))
         return None
-    if _is_special(path):
-        report.add(_failed(path, "This is no regular file."))
+    if is_special(path):
+        report.add(failed(path, "This is no regular file."))
         return None
-    if not _is_text(path):
-        report.add(_failed(path, "The file's name is not valid UTF-8: rename the file."))
+    if not is_text(path):
+        report.add(failed(path, "The file's name is not valid UTF-8: rename the file."))
         return None
     try:
         job = _Job(path, _sha256(path), file=path)
     except OSError as error:
-        report.add(_failed(path, f"The file cannot be read: {error.strerror}."))
+        report.add(failed(path, f"The file cannot be read: {error.strerror}."))
         return None
     known = index.document(job.document_id)
     if known is None:
@@ -300,18 +189,9 @@ def _new_content(index: Index, path: Path, models: _Models, report: Report, agai
 
 def _gone(index: Index, sources: Iterable[str | Path]) -> dict[str | Path, Document]:
     """Documents by the sources that name them, where nothing is at their place any more."""
-    paths = ((source, _absolute(source)) for source in sources)
-    missing = ((source, str(path)) for source, path in paths if not os.path.lexists(path) and _is_text(path))
+    paths = ((source, absolute(source)) for source in sources)
+    missing = ((source, str(path)) for source, path in paths if not os.path.lexists(path) and is_text(path))
     return {source: document for source, path in missing if (document := index.at_path(path))}
-
-
-def _is_text(path: Path) -> bool:
-    """Whether the name can be stored and shown."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _from_own_copy(index: Index, document: Document, report: Report) -> _Job | None:
@@ -323,7 +203,7 @@ def _from_own_copy(index: Index, document: Document, report: Report) -> _Job | N
         reason = "is damaged"
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
-    report.add(_failed(path, f"The file is gone, and the store's own copy {reason}: ingest the file from elsewhere."))
+    report.add(failed(path, f"The file is gone, and the store's own copy {reason}: ingest the file from elsewhere."))
     return None
 
 
@@ -349,7 +229,7 @@ def _ingest_new(
 
     def fail(job: _Job, reason: str) -> None:
         for same in copies[job.content]:
-            report.add(_failed(same.path, reason))
+            report.add(failed(same.path, reason))
 
     with closing(_Pool(workers)) as pool:
         ready = _inspected([same[0] for same in copies.values()], pool, fail)

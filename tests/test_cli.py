@@ -531,7 +531,7 @@ def test_debug_shows_the_traceback(tmp_path: Path, python: Python) -> None:
 # -- help, imports, names --------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "ingest": "--store --profile --image-encoder --workers --describe-pictures --generator --base-url --model "
+    "ingest": "--store --profile --image-encoder --workers --again --describe-pictures --generator --base-url --model "
     "--load-in-4bit --json --debug",
     "ask": "--image --store --profile --image-encoder --reranker --generator --base-url --model --samples --contrast "
     "--max-visual-tokens --risk --load-in-4bit --check --nli --unsupported --document --top-k --html --json --debug",
