@@ -304,7 +304,6 @@ CHINESE = {
         "文档集中此文档的副本缺失或损坏：请重新读取。"
     ),
     # -- evidence ------------------------------------------------------------------------------------------------------
-    "page {page} of the file": "文件第 {page} 页",
     "Question": "问题",
     "With the picture of the last question": "连同上一问题的图片",
     "Type a question to see which pages each leg finds for it.": "输入问题，查看每条检索通道找到哪些页面。",
