@@ -28,7 +28,7 @@ REACHABLE = (
     "who use it over a network."
 )
 
-_SAFE = {
+_ALWAYS = {
     "server.enableCORS": "true",
     "server.enableXsrfProtection": "true",
     "server.xsrfCookieSameSite": "lax",
@@ -39,6 +39,7 @@ _SAFE = {
     "server.showEmailPrompt": "false",
     "server.baseUrlPath": "",
     "runner.magicEnabled": "false",
+    "runner.postScriptGC": "false",
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
@@ -82,7 +83,7 @@ def _flags(host: str, port: int, public_name: str | None, max_upload: int, brows
     own = f"https://{public_name}" if public_name else address(host, port)
     # A page elsewhere whose name comes to mean this machine (DNS rebinding) is no page of ours.
     names = ["localhost", "127.0.0.1", "::1", host, public_name or host] if is_local(host) else [public_name or "*"]
-    options: dict[str, object] = _SAFE | {
+    options: dict[str, object] = _ALWAYS | {
         "server.address": host,
         "server.port": port,
         "server.maxUploadSize": max_upload,

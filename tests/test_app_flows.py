@@ -246,5 +246,4 @@ def test_a_narrow_window_shows_the_cited_page_over_the_conversation(demo_app: Ap
         assert box["y"] < 900
         assert tab.overflow() <= 0
         tab.page.get_by_role("button", name="Close", exact=True).click()
-        tab.settle()
-        assert tab.page.locator(".viewer").count() == 0
+        tab.page.locator(".viewer").wait_for(state="detached")
