@@ -12,7 +12,9 @@ import pymupdf
 import pytest
 
 from apps.demo_documents import PAPER, QUESTIONS, REPORT
+from mmrag.render import render_page
 from tests.browser import App, Tab
+from tests.chat_server import Handler, Reply, hangs, serving, streams
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -121,6 +123,63 @@ def test_a_page_is_zoomed_and_read_closer(demo_app: App, chromium: Any) -> None:
         )
         tab.page.get_by_role("button", name="Whole page").click()
         assert tab.cited_page().evaluate("image => image.clientWidth") == width[0]
+
+
+def test_an_answer_is_copied_and_a_conversation_kept(demo_app: App, chromium: Any) -> None:
+    with demo_app.tab(chromium) as tab:
+        tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        tab.ask(QUESTIONS[1].text)
+        tab.page.get_by_role("button", name="Copy", exact=True).click()
+        tab.see("Copied")
+        copied = tab.page.evaluate("navigator.clipboard.readText()")
+        assert QUESTIONS[1].answer in copied
+        assert f"**{PAPER}**, page 2" in copied
+        tab.press("Export")
+        for label, start in (("As Markdown", "## By how much"), ("As a page with pictures", "<!doctype html>")):
+            with tab.page.expect_download() as download:
+                tab.page.get_by_role("button", name=label).click()
+            assert Path(download.value.path()).read_text(encoding="utf-8").startswith(start)
+
+
+def test_a_picture_is_asked_about(demo_app: App, chromium: Any, demo_documents: Path, tmp_path: Path) -> None:
+    page = render_page(demo_documents / PAPER, 2, dpi=120)
+    width, height = page.size
+    page.crop((0, 0, width // 2, round(0.16 * height))).save(tmp_path / "screenshot.png")
+    with demo_app.tab(chromium) as tab:
+        tab.page.locator("[data-testid=stChatInput] input[type=file]").set_input_files(tmp_path / "screenshot.png")
+        tab.page.get_by_test_id("stChatInputSubmitButton").click()
+        tab.answers().first.wait_for()
+        tab.settle()
+        assert tab.cited_page().get_attribute("alt") == f"{PAPER}, page 2"
+
+
+def test_a_reply_is_shown_while_it_is_written_and_can_be_stopped(
+    chromium: Any, demo_store: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("llama_index.llms.openai_like")
+    with serving(stalls("Battery storage earned <b>a lot</b>"), streams("Battery storage earned 23.8 [1].")) as chat:
+        server = ("--generator", "openai", "--base-url", chat.url, "--model", "tiny-vl")
+        with App(tmp_path / "app", "--store", demo_store, *server) as app, app.tab(chromium) as tab:
+            box = tab.page.get_by_test_id("stChatInputTextArea")
+            box.fill(QUESTIONS[0].text)
+            box.press("Enter")
+            tab.see("Battery storage earned <b>a lot</b>")
+            tab.page.get_by_role("button", name="Stop").click()
+            tab.see("Stopped.")
+            tab.press("Ask again")
+            tab.answers().first.wait_for()
+            assert "Battery storage earned 23.8" in tab.answers().inner_text()
+        chat.released.set()
+
+
+def stalls(*pieces: str) -> Reply:
+    """Begins to reply, and waits."""
+
+    def reply(handler: Handler) -> None:
+        streams(*pieces, reason=None, broken=True)(handler)
+        hangs(handler)
+
+    return reply
 
 
 def test_uploads_are_ingested_and_a_broken_one_costs_only_itself(app: App, chromium: Any, tmp_path: Path) -> None:

@@ -66,7 +66,11 @@ class Turn:
             self.done.set()
 
     def _ask(self, rag: Rag, earlier: Sequence[Answer], top_k: int) -> Answer | None:
-        self.asked = self.question if self.as_typed else rag.stand_alone(self.question, earlier)
+        self.asked = (
+            self.question
+            if self.as_typed
+            else rag.stand_alone(self.question, [said for said in earlier if said.question])
+        )
         pieces = rag.ask_stream(self.asked, image=self.picture, documents=self.documents or None, top_k=top_k)
         for piece in pieces:
             if isinstance(piece, Answer):

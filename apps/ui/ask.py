@@ -36,10 +36,10 @@ def ask_page() -> None:
             _nothing(here)
         elif not turns:
             _suggestions(here, turns)
-        _conversation(here, turns)
-        if turns and not _is_settled(turns[-1]):
-            _answer(here, turns)
         _input(turns, chosen, disabled=not documents)
+        # A fragment, so that to select a citation runs nothing else again; but in one, nothing could stop an answer.
+        is_waiting = bool(turns) and not _is_settled(turns[-1])
+        (_conversation if is_waiting else st.fragment(_conversation))(here, turns)
 
 
 def _nothing(here: Collection) -> None:
@@ -135,13 +135,11 @@ def _answer(here: Collection, turns: list[Turn]) -> None:
     """Shows the last question's answer while it is written."""
     turn = turns[-1]
     turn.begin(rag(here), [before.answer for before in turns[:-1] if before.answer], top_k=evidence_pages())
-    with st.chat_message("assistant", avatar=":material/manage_search:"):
-        place = st.empty()
-        place.caption(t("Looking …"))
-        st.button(t("Stop"), on_click=turn.stop, type="tertiary", icon=":material/stop_circle:", key="stop")
-        while not turn.done.wait(0.05):
-            if turn.said:
-                place.text(turn.said)  # a reply that has not been read yet: as text, never as Markdown
+    place = st.empty()
+    st.button(t("Stop"), on_click=turn.stop, type="tertiary", icon=":material/stop_circle:", key="stop")
+    while not turn.done.wait(0.05):
+        # A reply that has not been read yet: as text, never as Markdown. Without a call, no click would be noticed.
+        place.text(turn.said or t("Looking …"))
     st.session_state.pop("shown", None)  # its own first place, from now on
     st.rerun()
 
@@ -232,9 +230,7 @@ def _named(number: int, place: Place) -> dict[str, Any]:
 # -- what is shown ---------------------------------------------------------------------------------------------------
 
 
-@st.fragment
 def _conversation(here: Collection, turns: list[Turn]) -> None:
-    """A fragment: to select a citation runs nothing else again."""
     if not turns:
         return
     talk, beside = st.columns(2, gap="large")
@@ -273,9 +269,12 @@ def _turn(here: Collection, number: int, turn: Turn, turns: list[Turn], shown: S
         st.text(turn.question)
         if turn.picture:
             st.image(turn.picture, width=160)
-    if not _is_settled(turn):
-        return
     with st.chat_message("assistant", avatar=":material/manage_search:"):
+        if not _is_settled(turn):
+            if number == len(turns) - 1:
+                _answer(here, turns)
+            else:
+                st.caption(t("Looking …"))
         if turn.asked and turn.asked != turn.question:
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.caption(t("Asked as: {question}", question=plain(turn.asked)), width="content")

@@ -21,6 +21,7 @@ from weakref import WeakSet
 
 import streamlit as st
 
+from apps.pictures import read_words
 from apps.serve import is_local
 from apps.ui.answering import Turn
 from apps.ui.library import Collection, collections, home
@@ -214,7 +215,7 @@ def _opened() -> WeakSet[Rag | Index]:
 def _open(settings: Settings) -> Rag:
     from mmrag.engine import open_rag  # seconds, which the first page need not wait for
 
-    opened = open_rag(settings)
+    opened = open_rag(settings, read_words=read_words)
     _opened().add(opened)
     return opened
 
@@ -244,7 +245,7 @@ def _warm(settings: Settings) -> None:
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
-def _index(store: Path, made: float) -> Index:
+def _index(store: Path, file: int) -> Index:
     opened = Index.open(store)
     _opened().add(opened)
     return opened
@@ -252,7 +253,7 @@ def _index(store: Path, made: float) -> Index:
 
 def index(of: Collection) -> Index:
     """For looking at what a collection holds; needs no models."""
-    return _index(of.store, (of.store / "ledger.sqlite3").stat().st_ctime_ns)
+    return _index(of.store, (of.store / "ledger.sqlite3").stat().st_ino)  # another once the store is made anew
 
 
 def close(of: Collection) -> None:
