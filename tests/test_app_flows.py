@@ -97,6 +97,11 @@ def test_a_conversation_is_there_again_after_a_reload(demo_app: App, chromium: A
         tab.open("Settings")
         tab.open("Ask")
         assert tab.answers().count() == 2
+        tab.press("Ask it as typed")
+        tab.answers().nth(2).wait_for()
+        tab.page.get_by_role("button", name="Why these pages?").first.click()
+        tab.see("The ranking, and what each leg gave")
+        assert tab.page.get_by_label("Question").input_value() == QUESTIONS[0].text
 
 
 def test_an_abstention_looks_different_and_shows_where_it_looked(demo_app: App, chromium: Any) -> None:

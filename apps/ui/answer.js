@@ -67,17 +67,20 @@ export default function ({ data, parentElement, setTriggerValue }) {
     sure.title = data.words.sure;
     foot.append(sure);
   }
-  const copy = made("button", "copy", data.words.copy);
+  const copy = made("button", "link", data.words.copy);
   copy.type = "button";
   copy.addEventListener("click", async () => {
     await copyText(data.markdown);
     copy.textContent = data.words.copied;
     setTimeout(() => (copy.textContent = data.words.copy), 1500);
   });
-  const why = made("button", "copy", data.words.why);
-  why.type = "button";
-  why.addEventListener("click", () => setTriggerValue("why", true));
-  foot.append(copy, why);
+  foot.append(copy);
+  for (const asked of data.rewritten ? ["why", "typed"] : ["why"]) {
+    const link = made("button", "link", data.words[asked]);
+    link.type = "button";
+    link.addEventListener("click", () => setTriggerValue(asked, true));
+    foot.append(link);
+  }
   root.append(foot);
   parentElement.append(root);
 }

@@ -173,8 +173,8 @@ def _cited(claim: Claim, c: Citation) -> Place:
     return Place(c.document, c.document_id, c.page, c.region, c.source, c.quote, c.lines, claim.verdict, claim.text)
 
 
-def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
-    """What the component shows."""
+def answer_data(answer: Answer, selected: int | None, *, is_rewritten: bool = False) -> dict[str, Any]:
+    """What the component shows; `is_rewritten` where it may be asked once more as it was typed."""
     found = list(enumerate(places(answer)))
     numbered = iter(found)
     sure = _CALIBRATED if answer.signals else _PAGE_ONLY
@@ -196,13 +196,20 @@ def answer_data(answer: Answer, selected: int | None) -> dict[str, Any]:
         "selected": selected,
         "sure": "" if answer.abstained else t("{share} sure", share=f"{answer.confidence:.0%}"),
         "markdown": answer_markdown(answer),
+        "rewritten": is_rewritten,
         "words": {"sure": t(sure), **{name: t(text) for name, text in _WORDS.items()}},
     }
 
 
 _CALIBRATED = "How likely the cited region holds what was asked for"
 _PAGE_ONLY = "How likely the cited page answers"
-_WORDS = {"nearest": "Nearest places", "copy": "Copy", "copied": "Copied", "why": "Why these pages?"}
+_WORDS = {
+    "nearest": "Nearest places",
+    "copy": "Copy",
+    "copied": "Copied",
+    "why": "Why these pages?",
+    "typed": "Ask it as typed",
+}
 
 
 def _support(verdict: Verdict | None) -> str:
@@ -276,11 +283,7 @@ def _turn(here: Collection, number: int, turn: Turn, turns: list[Turn], shown: S
             else:
                 st.caption(t("Looking …"))
         if turn.asked and turn.asked != turn.question:
-            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-                st.caption(t("Asked as: {question}", question=plain(turn.asked)), width="content")
-                if st.button(t("Ask it as typed"), key=f"as-typed-{number}", type="tertiary"):
-                    turns.append(_anew(turn, as_typed=True))
-                    st.rerun()
+            st.caption(t("Asked as: {question}", question=plain(turn.asked)))
         if turn.error:
             st.error(plain(told(turn.error)), icon=":material/error:")
             if number == len(turns) - 1 and st.button(t("Ask again"), key=f"again-{number}"):
@@ -288,15 +291,22 @@ def _turn(here: Collection, number: int, turn: Turn, turns: list[Turn], shown: S
                 st.rerun()
             return
         if turn.answer:
-            _said(here, number, turn, turn.answer, shown)
+            _said(here, number, turns, turn.answer, shown)
 
 
-def _said(here: Collection, number: int, turn: Turn, answer: Answer, shown: Shown | None) -> None:
-    key = f"answer-{number}"
+def _said(here: Collection, number: int, turns: list[Turn], answer: Answer, shown: Shown | None) -> None:
+    turn, key = turns[number], f"answer-{number}"
     selected = shown.place if shown and shown.turn == number else None
     wanted = answer_component(
-        data=answer_data(answer, selected), key=key, on_place_change=_selects(number, key), on_why_change=lambda: None
+        data=answer_data(answer, selected, is_rewritten=turn.asked != turn.question),
+        key=key,
+        on_place_change=_selects(number, key),
+        on_why_change=lambda: None,
+        on_typed_change=lambda: None,
     )
+    if wanted.typed:
+        turns.append(_anew(turn, as_typed=True))
+        st.rerun()
     if wanted.why:
         from apps.ui.evidence import explain  # draws charts, which takes a second to import
 
