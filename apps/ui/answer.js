@@ -1,13 +1,6 @@
 // An answer: sentences with a chip for each citation, or what an abstention shows. All of it is text from outside and
 // is put on the page as text.
 
-const made = (tag, className, text) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-};
-
 const chip = (place, tone, selected, choose) => {
   const button = made("button", `chip ${tone}${place.index === selected ? " selected" : ""}`, place.label);
   button.type = "button";

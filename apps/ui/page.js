@@ -2,12 +2,6 @@
 
 const MOST = 6;
 
-const made = (tag, className) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  return element;
-};
-
 const place = (element, [x0, y0, x1, y1]) => {
   const percent = (value) => `${(100 * value).toFixed(3)}%`;
   Object.assign(element.style, {

@@ -38,11 +38,11 @@ def plain(text: str) -> str:
 
 
 def component(name: str) -> Any:
-    return st.components.v2.component(
-        f"mmrag_{name}",
-        js=(_HERE / f"{name}.js").read_text(encoding="utf-8"),
-        css=(_HERE / f"{name}.css").read_text(encoding="utf-8"),
+    """Scripts of components cannot import each other: what they share is put before each."""
+    made, script, style = (
+        (_HERE / file).read_text(encoding="utf-8") for file in ("made.js", f"{name}.js", f"{name}.css")
     )
+    return st.components.v2.component(f"mmrag_{name}", js=made + script, css=style)
 
 
 answer_component = component("answer")

@@ -1,12 +1,5 @@
 // What was read on a page, region by region. All of it is text from outside and is put on the page as text.
 
-const made = (tag, className, text) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-};
-
 export default function ({ data, parentElement, setTriggerValue }) {
   const before = parentElement.querySelector(".regions");
   const scrolled = before && before.dataset.page === String(data.page) ? before.scrollTop : 0;

@@ -1,12 +1,5 @@
 // Documents as cards. Names and titles are text from outside and are put on the page as text.
 
-const made = (tag, className, text) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-};
-
 export default function ({ data, parentElement, setTriggerValue }) {
   const focused = parentElement.getRootNode().activeElement?.dataset.focus;
   parentElement.querySelector(".shelf")?.remove();

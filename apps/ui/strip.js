@@ -2,13 +2,11 @@
 
 export default function ({ data, parentElement, setTriggerValue }) {
   parentElement.querySelector(".strip")?.remove();
-  const strip = document.createElement("div");
-  strip.className = "strip";
+  const strip = made("div", "strip");
   let shown = null;
   for (const page of data.pages) {
-    const button = document.createElement("button");
+    const button = made("button", page.number === data.shown ? "shown" : "");
     button.type = "button";
-    button.className = page.number === data.shown ? "shown" : "";
     button.title = page.title;
     button.setAttribute("aria-label", page.title);
     if (page.number === data.shown) {
@@ -16,14 +14,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
       shown = button;
     }
     if (page.image) {
-      const image = document.createElement("img");
+      const image = made("img");
       image.alt = "";
       image.src = page.image;
       button.append(image);
     }
-    const number = document.createElement("span");
-    number.textContent = page.number;
-    button.append(number);
+    button.append(made("span", "", page.number));
     button.addEventListener("click", () => {
       strip.querySelector(".shown")?.classList.remove("shown");
       button.classList.add("shown"); // at once, before the server has answered
