@@ -34,6 +34,7 @@ from apps.options import (
     Samples,
     Store,
     Unsupported,
+    choices,
     errors,
     settings,
 )
@@ -113,15 +114,7 @@ def ingest(
         from mmrag.index import Index
         from mmrag.models import load_encoders
 
-        chosen = settings(
-            store,
-            profile,
-            image_encoder=image_encoder,
-            generator=generator,
-            base_url=base_url,
-            model=model,
-            load_in_4bit=load_in_4bit,
-        )
+        chosen = settings(locals())
         describer = _describer(chosen) if describe_pictures else None
         encoders = load_encoders(chosen)
         with Index.open(chosen.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
@@ -190,23 +183,7 @@ def ask(
             answers.append(found)
             return found
 
-        chosen = settings(
-            store,
-            profile,
-            image_encoder=image_encoder,
-            reranker=reranker,
-            generator=generator,
-            base_url=base_url,
-            model=model,
-            samples=samples,
-            contrast=contrast,
-            max_visual_tokens=max_visual_tokens,
-            load_in_4bit=load_in_4bit,
-            risk=risk,
-            check=check,
-            nli=nli,
-            unsupported=unsupported,
-        )
+        chosen = settings(locals())
         with _open(chosen) as rag:
             _ = rag.generator  # loaded before the first question, so that what is wrong with it is said once
             failed = _each(question or "", answer, lambda found: found.to_json(), print_answer, as_json)
@@ -237,7 +214,7 @@ def search(
     debug: Debug = False,
 ) -> None:
     """Find pages, best first, each with its best region (text, table or picture)."""
-    with errors(debug), _open(settings(store, profile, image_encoder=image_encoder, reranker=reranker)) as rag:
+    with errors(debug), _open(settings(locals())) as rag:
         failed = _each(
             query,
             lambda text: rag.search(text, image=image, top_k=top_k, documents=document),
@@ -337,15 +314,7 @@ def doctor(
     with errors(debug):
         from apps.doctor import examine
 
-        chosen = settings(
-            store,
-            profile,
-            generator=generator,
-            base_url=base_url,
-            model=model,
-            max_visual_tokens=max_visual_tokens,
-            load_in_4bit=load_in_4bit,
-        )
+        chosen = settings(locals())
         findings = examine(chosen)
         if as_json:
             print_json([finding._asdict() for finding in findings])
@@ -418,27 +387,12 @@ def serve_app(
     debug: Debug = False,
 ) -> None:
     """Open the app in the browser: ask, see the cited pages, add documents."""
+    given = locals()
     with errors(debug):
         from apps.serve import REACHABLE, address, environment, free_port, is_local, serve
 
-        chosen: dict[str, Any] = {
-            "profile": profile,
-            "image_encoder": image_encoder,
-            "reranker": reranker,
-            "generator": generator,
-            "base_url": base_url,
-            "model": model,
-            "samples": samples,
-            "contrast": contrast,
-            "max_visual_tokens": max_visual_tokens,
-            "load_in_4bit": load_in_4bit,
-            "risk": risk,
-            "check": check,
-            "nli": nli,
-            "unsupported": unsupported,
-        }
-        settings(store, **chosen)  # what does not go together is said here rather than in the browser
-        os.environ.update(environment(store, collections, allow or [], chosen))
+        settings(given)  # what does not go together is said here rather than in the browser
+        os.environ.update(environment(store, collections, allow or [], choices(given)))
         found = free_port(host, port)
         print_line(f"mmrag is at {address(host, found)}  (Ctrl-C ends it)")
         if public_name or not is_local(host):
@@ -461,7 +415,7 @@ def main() -> None:
 def _index(store: Path | None) -> Index:
     from mmrag.index import Index
 
-    return Index.open(settings(store).store)
+    return Index.open(settings(locals()).store)
 
 
 def _open(settings: Settings) -> Rag:

@@ -91,7 +91,7 @@ def retrieval(
         from mmrag.engine import open_rag
         from mmrag.retrieve import Weights
 
-        chosen = settings(store, profile, image_encoder=image_encoder, reranker=reranker)
+        chosen = settings(locals())
         questions = load_questions(data)
         with open_rag(chosen, create=True) as rag:
             with show_progress(enabled=not as_json) as on_progress:
@@ -126,7 +126,7 @@ def known_items(
         from eval.known_items import evaluate_known_items, known_items
         from mmrag.engine import open_rag
 
-        with open_rag(settings(store, profile, image_encoder=image_encoder, reranker=reranker)) as rag:
+        with open_rag(settings(locals())) as rag:
             items = known_items(rag.index, per_language=count, seed=seed)
             report = evaluate_known_items(rag, items)
             names = {document.id: document.name for document in rag.index.documents()}
@@ -318,7 +318,7 @@ def document_pope(
         from eval.document_pope import ask_questions, draw_questions, load_questions, score_predictions, to_jsonl
         from mmrag.index import Index
 
-        where = settings(store, profile).store
+        where = settings({"store": store, "profile": profile}).store
         if data:
             questions = load_questions(data)
         else:
@@ -408,7 +408,7 @@ def tampering(
         from mmrag.index import Index
         from mmrag.models import load_check
 
-        chosen = settings(store, nli=nli)
+        chosen = settings(locals())
         with Index.open(chosen.store) as index:
             items = tampered_claims(index, count=count, seed=seed)
         report = evaluate_tampering(items, load_check(chosen))
@@ -465,7 +465,7 @@ def _by(name: str | None) -> Any:
 def _llm(profile: str | None, **choices: Any) -> Any:
     from mmrag.models import load_llm
 
-    llm = load_llm(settings(None, profile, **choices))
+    llm = load_llm(settings({"profile": profile, **choices}))
     if llm is None:
         raise UsageError(
             "There is no model to ask: name a vision-language checkpoint with --generator, or a server with "

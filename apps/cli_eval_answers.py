@@ -73,20 +73,7 @@ def answers(
         from eval.plots import plot_run, plot_trust
         from eval.runs import save_run
 
-        chosen = settings(
-            store,
-            profile,
-            image_encoder=image_encoder,
-            reranker=reranker,
-            generator=generator,
-            base_url=base_url,
-            model=model,
-            samples=samples,
-            contrast=contrast,
-            max_visual_tokens=max_visual_tokens,
-            load_in_4bit=load_in_4bit,
-            risk=risk,
-        )
+        chosen = settings(locals())
         with _filled(chosen, data, as_json) as rag, show_count("asking", enabled=not as_json) as on_progress:
             run, path = ask_answers(
                 rag,
@@ -145,21 +132,8 @@ def citations(
         from mmrag.settings import Settings
         from mmrag.types import Support
 
+        chosen = settings(locals())
         check = load_check(Settings())  # the same for all generators, so that they can be compared
-        chosen = settings(
-            store,
-            profile,
-            image_encoder=image_encoder,
-            reranker=reranker,
-            generator=generator,
-            base_url=base_url,
-            model=model,
-            samples=samples,
-            contrast=contrast,
-            max_visual_tokens=max_visual_tokens,
-            load_in_4bit=load_in_4bit,
-            risk=risk,
-        )
         with _filled(chosen, data, as_json) as rag, show_count("asking", enabled=not as_json) as on_progress:
             run, path = ask_citations(
                 rag,

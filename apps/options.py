@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -168,8 +169,17 @@ def _fail(message: str, *, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def settings(store: Path | None, profile: str | None = None, **choices: Any) -> Settings:
-    """`choices` are fields of Settings, as the command was given them."""
+def settings(given: Mapping[str, Any]) -> Settings:
+    """From what a command was given, by the names of its parameters: `settings(locals())` as its first line."""
     from mmrag.settings import load_settings
 
-    return load_settings(profile, store=store, **choices)
+    found = choices(given)
+    return load_settings(found.pop("profile", None), store=given.get("store"), **found)
+
+
+def choices(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it are fields of Settings, but for the store; None where the user said nothing."""
+    from mmrag.settings import Settings
+
+    names = [field.name for field in fields(Settings) if field.name != "store"]
+    return {name: given[name] for name in names if name in given}
