@@ -28,6 +28,14 @@ def no_choices_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def the_same_main() -> Iterator[None]:
+    """Streamlit's AppTest leaves its script behind as `__main__`, and every process that is spawned would run that."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
 @pytest.fixture(scope="session")
 def demo_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the demo collection. Do not write into it: copy it."""

@@ -16,6 +16,8 @@ from mmrag.errors import UnreadableFile
 from mmrag.index import Index
 from mmrag.types import Page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def index(tmp_path: Path) -> Iterator[Index]:

@@ -32,6 +32,8 @@ from mmrag.render import Picture, render_page
 from mmrag.testing import ScriptedLLM, tiny_clip
 from mmrag.types import Region, RegionKind
 
+pytestmark = pytest.mark.slow
+
 PHOTO = Image.linear_gradient("L").convert("RGB")
 
 

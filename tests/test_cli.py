@@ -394,6 +394,7 @@ def test_demo_from_nothing(tmp_path: Path) -> None:
     assert_demo(as_json("demo", "--folder", tmp_path / "demo"), tmp_path / "demo")
 
 
+@pytest.mark.slow
 def test_demo_a_second_time(demo_documents: Path, demo_store: Path, tmp_path: Path) -> None:
     """Its documents are in the store already: nothing is read again."""
     folder = tmp_path / "demo"

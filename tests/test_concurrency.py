@@ -20,6 +20,8 @@ from mmrag.index import Index
 from mmrag.models import Encoders
 from mmrag.vectors import IMAGE, TEXT, VectorStore
 
+pytestmark = pytest.mark.slow
+
 WRITER = """
 import sys
 from pathlib import Path

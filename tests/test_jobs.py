@@ -21,6 +21,8 @@ from mmrag.errors import UsageError
 from mmrag.index import Index
 from mmrag.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings()
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 

@@ -27,6 +27,8 @@ from apps.ui.state import CHOICES
 from mmrag.errors import StoreNotFound, UsageError
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, list[str]]]:

@@ -216,7 +216,7 @@ def test_a_picture_is_tagged_by_the_vector_it_is_found_by(
         (tag,) = picture.tags
         assert index.match_chunks(tag, top_k=3) == index.match_pages(tag, top_k=3) == []  # noise must not be searched
 
-    monkeypatch.setattr("mmrag.engine.load_encoders", lambda settings: Encoders(HashEncoder(), encoder))
+    monkeypatch.setattr("mmrag.engine.load_encoders", lambda settings, read_words: Encoders(HashEncoder(), encoder))
     options = ["-s", str(tmp_path / "store"), "--image", str(tmp_path / "a.png")]
     assert f"picture ({tag})" in CliRunner().invoke(app, ["search", *options]).stdout
     assert json.loads(CliRunner().invoke(app, ["search", *options, "--json"]).stdout)[0]["tags"] == [tag]
