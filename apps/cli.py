@@ -359,6 +359,9 @@ def serve_app(
         list[Path] | None,
         typer.Option(help="A folder from which the browser may name files; repeatable.", show_default="."),
     ] = None,
+    runs: Annotated[
+        Path | None, typer.Option(help="Folder with the runs of  mmrag eval.", show_default="./runs")
+    ] = None,
     profile: Profile = None,
     image_encoder: ImageEncoder = None,
     reranker: Reranker = None,
@@ -392,7 +395,7 @@ def serve_app(
         from apps.serve import REACHABLE, address, environment, free_port, is_local, serve
 
         settings(given)  # what does not go together is said here rather than in the browser
-        os.environ.update(environment(store, collections, allow or [], choices(given)))
+        os.environ.update(environment(store, collections, runs, allow or [], choices(given)))
         found = free_port(host, port)
         print_line(f"mmrag is at {address(host, found)}  (Ctrl-C ends it)")
         if public_name or not is_local(host):

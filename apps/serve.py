@@ -50,7 +50,11 @@ _ALWAYS = {
 
 
 def environment(
-    store: Path | None, collections: Path | None, allow: Sequence[Path], choices: Mapping[str, Any]
+    store: Path | None,
+    collections: Path | None,
+    runs: Path | None,
+    allow: Sequence[Path],
+    choices: Mapping[str, Any],
 ) -> dict[str, str]:
     """How the app's pages learn what the command was given. StoreNotFound or UsageError where a folder is missing."""
     if store and not (store / "ledger.sqlite3").is_file():
@@ -63,6 +67,7 @@ def environment(
     found = {
         "MMRAG_STORE": store and store.absolute(),
         "MMRAG_COLLECTIONS": collections and collections.absolute(),
+        "MMRAG_RUNS": runs and runs.absolute(),
         "MMRAG_ALLOW": os.pathsep.join(str(folder.absolute()) for folder in allow),
         "MMRAG_CHOICES": json.dumps({name: value for name, value in choices.items() if value is not None}),
         "MMRAG_WARM_UP": "yes",

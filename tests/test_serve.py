@@ -128,15 +128,16 @@ def test_the_environment_of_the_pages(tmp_path: Path, own_store: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     chosen = {"generator": "extractive", "risk": 0.3, "model": None}
-    found = serve.environment(own_store, tmp_path / "new", [tmp_path, other], chosen)
+    found = serve.environment(own_store, tmp_path / "new", tmp_path / "runs", [tmp_path, other], chosen)
     assert found["MMRAG_STORE"] == str(own_store)
+    assert found["MMRAG_RUNS"] == str(tmp_path / "runs")
     assert found["MMRAG_COLLECTIONS"] == str(tmp_path / "new")
     assert found["MMRAG_ALLOW"].split(os.pathsep) == [str(tmp_path), str(other)]
     assert json.loads(found["MMRAG_CHOICES"]) == {"generator": "extractive", "risk": 0.3}
     with pytest.raises(StoreNotFound, match="There is no store at"):
-        serve.environment(other, None, [], {})
+        serve.environment(other, None, None, [], {})
     with pytest.raises(UsageError, match=r"--allow .*gone is no folder"):
-        serve.environment(None, None, [tmp_path / "gone"], {})
+        serve.environment(None, None, None, [tmp_path / "gone"], {})
 
 
 def test_every_choice_of_the_command_is_one_of_the_app() -> None:
