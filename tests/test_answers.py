@@ -70,6 +70,7 @@ def run(command: str, *arguments: object) -> str:
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_demo_is_measured_and_a_second_run_asks_nothing(
     data: Path, own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

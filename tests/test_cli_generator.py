@@ -88,6 +88,7 @@ def test_what_a_server_says_is_printed_harmlessly(demo_store: Path, python: Pyth
     assert "red" in done.stderr
 
 
+@pytest.mark.slow
 def test_with_debug_neither_key_nor_pictures_are_printed(demo_store: Path, python: Python) -> None:
     with serving(fails(401, {"error": {"message": "Wrong key sk-ours."}}), listing=models("tiny-vl")) as chat:
         server = ("--generator", "openai", "--base-url", chat.url, "--model", "tiny-vl")

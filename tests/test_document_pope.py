@@ -325,6 +325,7 @@ def test_the_command_writes_questions_and_scores_answers_to_them(demo_store: Pat
     assert load_run(run).scores["all"]["accuracy"].mean == 0.5
 
 
+@pytest.mark.slow
 def test_the_command_asks_a_model_and_says_what_is_missing(
     demo_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

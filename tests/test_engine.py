@@ -306,6 +306,7 @@ def test_the_encoder_is_a_llamaindex_embedding() -> None:
 # -- with CLIP -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_clip_encodes_the_pictures(demo_documents: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")

@@ -171,6 +171,7 @@ def test_nothing_to_look_for(rag: Rag) -> None:
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_looks_for_a_picture(store: Path, checkpoint: str, desk: Path) -> None:
     options = ["-s", str(store), "--image-encoder", checkpoint, "--image", str(desk / "2.png")]
     done = CliRunner().invoke(app, ["search", *options, "-k", "1"])
