@@ -146,7 +146,8 @@ def test_every_choice_of_the_command_is_one_of_the_app() -> None:
     from apps.cli import app
 
     options = {p.name for p in get_command(app).commands["app"].params}  # type: ignore[attr-defined]
-    elsewhere = {"store", "collections", "allow", "host", "port", "public_name", "max_upload", "no_browser", "debug"}
+    folders = {"store", "collections", "allow", "runs"}
+    elsewhere = folders | {"host", "port", "public_name", "max_upload", "no_browser", "debug"}
     assert options - elsewhere == set(CHOICES) - {"api_key", "top_k"}
 
 
