@@ -71,7 +71,9 @@ def timed(tab: Tab, find: str, see: str) -> float:
 
 def timed_cell(tab: Tab, row: int, see: str) -> float:
     """As `timed`, of a row's box in the first table, which is drawn on a canvas and takes real clicks only."""
-    table = tab.page.get_by_test_id("stDataFrame").first.bounding_box()
+    shown = tab.page.get_by_test_id("stDataFrame").first
+    shown.evaluate("table => table.scrollIntoView({block: 'center'})")
+    table = shown.bounding_box()
     tab.page.evaluate(_WATCHED, see)
     tab.page.mouse.click(table["x"] + 16, table["y"] + 35 + 56 * row + 28)
     took = float(tab.page.evaluate("window.watched"))
