@@ -129,11 +129,11 @@ def _results(here: Collection, found: Found, documents: Mapping[str, Document], 
         st.info(t("No leg found a page."))
         return
     tables, beside = st.columns([3, 2.2], gap="large")
+    with beside, problems():  # before the tables, which a selection leaves as they are
+        _selected(here, found, documents)
     with tables:
         _fused(here, found, documents, count)
         _by_leg(here, found, documents)
-    with beside, problems():
-        _selected(here, found, documents)
 
 
 def _fused(here: Collection, found: Found, documents: Mapping[str, Document], count: int) -> None:
