@@ -58,9 +58,9 @@ def _card(answer: Answer, anchor: str) -> str:
 
 def _sentences(answer: Answer, anchor: str) -> str:
     if answer.abstained:
-        looked = "".join(f"<li>{escape(e.document.name)}, page {e.page}</li>" for e in _distinct_pages(answer)[:3])
-        nearest = f'<p class="note">Looked most closely at:</p><ul class="note">{looked}</ul>'
-        return f'<p class="none">{escape(answer.text)}</p>{_notes(answer)}{nearest}'
+        looked = "".join(f"<li>{escape(e.document.name)}, page {e.page}</li>" for e in nearest(answer))
+        places = f'<p class="note">Looked most closely at:</p><ul class="note">{looked}</ul>'
+        return f'<p class="none">{escape(answer.text)}</p>{_notes(answer)}{places}'
     parts, number = [], 0
     for claim in answer.claims:
         chips = ""
@@ -92,12 +92,13 @@ def _closeup(citation: Citation) -> str:
     box = citation.bbox if short else BBox.union(citation.lines)
     clip = BBox(max(0.0, box.x0 - 0.015), max(0.0, box.y0 - 0.006), min(1.0, box.x1 + 0.015), min(1.0, box.y1 + 0.006))
     page = citation.image(dpi=150)
-    url = _data_url(page.crop(clip.to_pixels(*page.size)))
+    url = data_url(page.crop(clip.to_pixels(*page.size)))
     return f'<img class="closeup" alt="{escape(citation.quote, quote=True)}" src="{url}">'
 
 
-def _distinct_pages(answer: Answer) -> list[Evidence]:
-    return list({(e.document.id, e.page): e for e in reversed(answer.evidence)}.values())[::-1]
+def nearest(answer: Answer, count: int = 3) -> list[Evidence]:
+    """The best evidence of each of the pages that were looked at, the best pages first."""
+    return list({(e.document.id, e.page): e for e in reversed(answer.evidence)}.values())[::-1][:count]
 
 
 def _figure(items: Sequence[_NumberedCitation], anchor: str) -> str:
@@ -110,7 +111,7 @@ def _figure(items: Sequence[_NumberedCitation], anchor: str) -> str:
     )
     return (
         f'<figure><div class="page"><img alt="{escape(first.document, quote=True)}, page {first.page}" '
-        f'src="{_data_url(render_page(first.source, first.page, dpi=_PAGE_DPI))}">{boxes}</div>'
+        f'src="{data_url(render_page(first.source, first.page, dpi=_PAGE_DPI))}">{boxes}</div>'
         f"<figcaption>{escape(first.document)}, page {first.page}</figcaption></figure>"
     )
 
@@ -119,7 +120,7 @@ def _place(box: BBox) -> str:
     return f"left:{box.x0:.3%};top:{box.y0:.3%};width:{box.width:.3%};height:{box.height:.3%}"
 
 
-def _data_url(image: Image.Image) -> str:
+def data_url(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
+from apps.overlay import answers_html, nearest
 from apps.ui.answering import Turn
-from apps.ui.export import answer_markdown, conversation_markdown, nearest
+from apps.ui.export import answer_markdown, conversation_markdown
 from apps.ui.library import Collection, demo_collection
 from apps.ui.parts import answer_component, plain, show_page
 from apps.ui.progress import active_jobs, progress_line
@@ -76,11 +77,6 @@ def _sidebar(here: Collection, turns: list[Turn], documents: Sequence[Document])
 
 
 def _export(here: Collection, answers: list[Answer]) -> None:
-    def pictured() -> str:
-        from apps.overlay import answers_html
-
-        return answers_html(answers, title=here.name)
-
     with st.popover(t("Export"), icon=":material/download:", width="stretch", disabled=not answers):
         st.download_button(
             t("As Markdown"),
@@ -92,7 +88,7 @@ def _export(here: Collection, answers: list[Answer]) -> None:
         )
         st.download_button(
             t("As a page with pictures (HTML)"),
-            pictured,
+            lambda: answers_html(answers, title=here.name),
             "answers.html",
             "text/html",
             width="stretch",

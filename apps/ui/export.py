@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mmrag.types import Answer, Citation, Evidence, Support
+from apps.overlay import nearest
+from mmrag.types import Answer, Citation, Support
 
 
 def answer_markdown(answer: Answer) -> str:
@@ -29,11 +30,6 @@ def answer_markdown(answer: Answer) -> str:
 
 def conversation_markdown(answers: Iterable[Answer]) -> str:
     return "\n\n".join(f"## {_text(answer.question)}\n\n{answer_markdown(answer)}" for answer in answers) + "\n"
-
-
-def nearest(answer: Answer, count: int = 3) -> list[Evidence]:
-    """The best evidence of each of the pages that were looked at, the best pages first."""
-    return list({(e.document.id, e.page): e for e in reversed(answer.evidence)}.values())[::-1][:count]
 
 
 def _cited(citation: Citation) -> str:

@@ -6,19 +6,17 @@ components, whose scripts put it on the page as text.
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from PIL import Image
 
+from apps.overlay import data_url
 from apps.ui.words import t
 from mmrag.render import render_page
-from mmrag.types import BBox, Evidence, Page, RegionKind
+from mmrag.types import BBox, Page, RegionKind
 
 _HERE = Path(__file__).parent
 PAGE_DPI, SHARP_DPI = 105, 220
@@ -61,12 +59,6 @@ def page_picture(source: Path, number: int, dpi: int = PAGE_DPI) -> str:
 @st.cache_data(show_spinner=False, max_entries=4096)
 def thumbnail(source: Path, number: int) -> str:
     return data_url(render_page(source, number, dpi=THUMBNAIL_DPI))
-
-
-def data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def show_page(
@@ -115,7 +107,3 @@ _PAGE_WORDS = {"in": "Zoom in", "out": "Zoom out", "fit": "Whole page"}
 
 def kind_name(kind: RegionKind) -> str:
     return t(str(kind).replace("_", " "))
-
-
-def place_name(item: Evidence) -> str:
-    return t("{document}, page {page}", document=item.document.name, page=item.page)
