@@ -35,7 +35,7 @@ def ask_page() -> None:
         chosen = _sidebar(here, turns, documents)
         if not documents:
             _nothing(here)
-        elif not turns:
+        elif not turns and not active_jobs(here):  # half a collection answers from the wrong half
             _suggestions(here, turns)
         _input(turns, chosen, disabled=not documents)
         # A fragment, so that to select a citation runs nothing else again; but in one, nothing could stop an answer.
