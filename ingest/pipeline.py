@@ -16,12 +16,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from ingest.chunk import chunk_pages
+from ingest.convert import convert_and_inspect
 from ingest.describe import Describer, Tally, undescribed, with_descriptions, without_descriptions
 from ingest.encode import encode, tagged
 from ingest.files import absolute, failed, find_files, is_known, is_special, is_text
@@ -32,7 +34,7 @@ from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
 from mmrag.settings import load_settings
 from mmrag.tags import ZeroShotTagger, zero_shot_tagger
-from mmrag.types import MEDIA_TYPES, Document, Page
+from mmrag.types import MEDIA_TYPES, PAGED, Document, Page
 
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
@@ -47,6 +49,8 @@ PAGE_SECONDS = 60.0
 """A page that takes longer is given up, and its file with it."""
 AHEAD_PAGES = 64
 """Pages that may wait, read but not yet encoded, so that memory does not grow with the batch."""
+CONVERT_PAGES = 5
+"""As many pages' time does a file get to be laid out."""
 RECYCLE_TASKS = 100
 """Batches after which a worker is replaced: MuPDF keeps caches for as long as its process lives."""
 
@@ -131,6 +135,8 @@ class _Job:
     again: bool = False
     file: Path = Path()
     """Where the bytes lie: at `path`, or in the store when that is gone."""
+    laid_out: Path | None = None
+    """A PDF of the pages, where the file has none itself."""
     facts: FileFacts = field(default_factory=lambda: FileFacts(0, ""))
     pages: list[Future[list[Page]]] = field(default_factory=list)
 
@@ -146,6 +152,10 @@ class _Job:
     @property
     def is_read(self) -> bool:
         return self.known is None or self.again
+
+    @property
+    def pages_file(self) -> Path:
+        return self.laid_out or self.file
 
     def document(self) -> Document:
         return Document(
@@ -195,7 +205,7 @@ def _gone(index: Index, sources: Iterable[str | Path]) -> dict[str | Path, Docum
 
 
 def _from_own_copy(index: Index, document: Document, report: Report) -> _Job | None:
-    path, file = Path(document.path), index.source(document)
+    path, file = Path(document.path), index.original(document)
     try:
         if _sha256(file) == document.sha256:
             facts = FileFacts(document.page_count, document.title)
@@ -231,8 +241,8 @@ def _ingest_new(
         for same in copies[job.content]:
             report.add(failed(same.path, reason))
 
-    with closing(_Pool(workers)) as pool:
-        ready = _inspected([same[0] for same in copies.values()], pool, fail)
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, closing(_Pool(workers)) as pool:
+        ready = _inspected(index, [same[0] for same in copies.values()], pool, Path(folder), fail)
         total, done = sum(job.facts.page_count for job in ready), 0
         waiting: deque[_Job] = deque()
         queue = deque(ready)
@@ -275,8 +285,10 @@ class _Pool:
         self._pool.join()
 
 
-def _inspected(jobs: Sequence[_Job], pool: _Pool, fail: Callable[[_Job, str], None]) -> list[_Job]:
-    looks = [(job, pool.submit(inspect_file, job.file) if job.is_read else None) for job in jobs]
+def _inspected(
+    index: Index, jobs: Sequence[_Job], pool: _Pool, folder: Path, fail: Callable[[_Job, str], None]
+) -> list[_Job]:
+    looks = [(job, _look(index, job, pool, folder)) for job in jobs]
     ready = []
     for job, look in looks:
         try:
@@ -287,10 +299,21 @@ def _inspected(jobs: Sequence[_Job], pool: _Pool, fail: Callable[[_Job, str], No
     return ready
 
 
+def _look(index: Index, job: _Job, pool: _Pool, folder: Path) -> Future[FileFacts] | None:
+    """Count the pages of a file that is to be read; one that has none is laid out, in `folder`."""
+    if job.path.suffix.lower() in PAGED:
+        return pool.submit(inspect_file, job.file) if job.is_read else None
+    if job.known and not job.again:
+        job.laid_out = index.source(job.known)
+        return None
+    job.laid_out = folder / f"{job.document_id}{job.file.suffix.lower()}.pdf"
+    return pool.submit(convert_and_inspect, job.file, job.laid_out, pages=CONVERT_PAGES)
+
+
 def _schedule(job: _Job, pool: _Pool) -> _Job:
     numbers = range(1, job.facts.page_count + 1 if job.is_read else 1)
     batches = [numbers[i : i + BATCH_PAGES] for i in range(0, len(numbers), BATCH_PAGES)]
-    job.pages = [pool.submit(read_pages, job.file, job.document_id, list(b), pages=len(b)) for b in batches]
+    job.pages = [pool.submit(read_pages, job.pages_file, job.document_id, list(b), pages=len(b)) for b in batches]
     return job
 
 
@@ -300,7 +323,7 @@ def _take(index: Index, job: _Job, models: _Models, step: Callable[[int, int], N
     tally = Tally()
     for page in _read(index, job, models):
         if models.describer:
-            page = models.describer.describe(page, job.file, tally, lambda: step(len(pages), tally.pictures))
+            page = models.describer.describe(page, job.pages_file, tally, lambda: step(len(pages), tally.pictures))
         pages.append(page)
         step(len(pages), tally.pictures)
     return pages, tally
@@ -348,12 +371,20 @@ def _commit(index: Index, job: _Job, pages: Sequence[Page], models: _Models, tal
         document = replace(document, described_by=known.described_by, undescribed=undescribed(pages))
     replaces = index.at_path(document.path) is not None
     chunks = chunk_pages(document.id, pages, models.encoders.text)
-    text_vectors, image_vectors = encode(chunks, job.file, models.encoders)
+    text_vectors, image_vectors = encode(chunks, job.pages_file, models.encoders)
     if models.tagger:
         pages = tagged(pages, chunks, image_vectors, models.tagger)
     if _sha256(job.file) != job.sha256:  # a batch may take hours, and the store keeps the file under its content
         raise UnreadableFile("The file changed while it was read: ingest it again.")
-    index.add(document, pages, chunks, source=job.file, text_vectors=text_vectors, image_vectors=image_vectors)
+    index.add(
+        document,
+        pages,
+        chunks,
+        source=job.file,
+        laid_out=job.laid_out,
+        text_vectors=text_vectors,
+        image_vectors=image_vectors,
+    )
     outcome = Outcome.REPLACED if replaces else Outcome.INGESTED
     return FileResult(job.path, outcome, len(pages), len(chunks), str(tally))
 

@@ -6,7 +6,7 @@ to `mmrag.ledger` and `mmrag.vectors` alone.
     store/
       ledger.sqlite3    documents, pages, regions, chunks; full text of chunks and pages; what the vectors were made by
       chroma/           vectors by chunk id
-      files/            a copy of every source file, named by its content
+      files/            a copy of every source file, named by its content, and the PDF that was laid out of it, if any
       lock              held while a process writes
       vectors.lock      held for the moments in which a process opens or changes the vectors
 
@@ -42,7 +42,7 @@ from mmrag.rows import (
     to_region,
 )
 from mmrag.text import query_phrases, query_tokens, tokens
-from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
+from mmrag.types import MEDIA_TYPES, PAGED, Chunk, Document, Page, Region, RegionKind
 from mmrag.vectors import IMAGE, TEXT, VectorStore
 
 FORMAT = "4"
@@ -206,15 +206,18 @@ class Index:
         chunks: Sequence[Chunk],
         *,
         source: Path,
+        laid_out: Path | None = None,
         text_vectors: Vectors,
         image_vectors: Vectors,
     ) -> None:
         """Make a document visible, whole. Whatever its path held before is replaced, and its own earlier version too.
 
-        `source` is the original file, or the store's own copy where that is all there is.
+        `source` is the original file, or the store's own copy where that is all there is; `laid_out` a PDF of its pages
+        where it has none itself, unless that is kept already.
         """
         self._begin(document.id)
         self._copy_source(document, source)
+        fresh = self._copy_pages(document, laid_out) if laid_out else None
         self._upsert(document.id, {chunk.id: chunk.page for chunk in chunks}, text_vectors, image_vectors)
         replaced = self.at_path(document.path)
         with self._ledger.transaction() as db:
@@ -227,6 +230,8 @@ class Index:
             if not is_known:
                 db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
             version = self._ledger.count_version()
+            if fresh:  # last, so that regions are never shown on pages of another version
+                fresh.replace(self.source(document))
         self._vectors.written(version)
         if is_known:
             self._keep_vectors(document.id, text_vectors, image_vectors)
@@ -269,13 +274,20 @@ class Index:
             self.remove(document_id)
 
     def _copy_source(self, document: Document, source: Path) -> None:
-        target = self.source(document)
+        target = self.original(document)
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(exist_ok=True)
         partial = target.with_name(f"{target.name}.partial")
         shutil.copyfile(source, partial)
         partial.replace(target)
+
+    def _copy_pages(self, document: Document, laid_out: Path) -> Path | None:
+        """Where the copy waits for the rest of its version; None where these are the pages that are kept."""
+        target = self.source(document)
+        if target.exists() and target.samefile(laid_out):
+            return None
+        return Path(shutil.copyfile(laid_out, target.with_name(f"{target.name}.partial")))
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
@@ -368,6 +380,11 @@ class Index:
         return Document(*rows[0]) if rows else None
 
     def source(self, document: Document) -> Path:
+        """What its pages are read and drawn from: the store's own copy of the file, or the PDF laid out of it."""
+        original = self.original(document)
+        return original if original.suffix in PAGED else original.with_suffix(".pdf")
+
+    def original(self, document: Document) -> Path:
         """The store's own copy of the file."""
         suffix = next(suffix for suffix, media in MEDIA_TYPES.items() if media == document.media_type)
         return self.path / "files" / f"{document.id}{suffix}"
