@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from ingest.sheets import make_readable
 from mmrag.errors import EncryptedFile, UnreadableFile
 
 SECONDS = 120.0
@@ -62,7 +62,7 @@ def convert(path: Path, target: Path) -> None:
         source = Path(shutil.copyfile(path, Path(folder, f"source{path.suffix.lower()}")))
         if source.suffix in _SHEETS:
             source = _run(program, source, "fods")
-            source.write_text(fit_width(source.read_text(encoding="utf-8")), encoding="utf-8")
+            make_readable(source)
         shutil.move(_run(program, source, "pdf"), target)
 
 
@@ -92,24 +92,6 @@ def _is_locked(path: Path) -> bool:
         return False
     except Exception as error:  # zipfile reports damage in many ways
         raise UnreadableFile("The file is damaged: open it in its program and save it anew.") from error
-
-
-def fit_width(sheets: str) -> str:
-    """A flat spreadsheet whose pages lie on their side and are as wide as its sheets: no row is torn apart.
-
-    Its grid is printed, since tables are read along their rules.
-    """
-    size = 'fo:page-width="29.7cm" fo:page-height="21cm" style:print-orientation="landscape"'
-    fit = f'<style:page-layout-properties {size} style:scale-to-X="1" style:scale-to-Y="0" '
-    fit += 'style:print="grid objects charts drawings zero-values" '
-    given = (
-        r'\s(?:fo:page-(?:width|height)|style:print-orientation|style:scale-to(?:-[XY]|-pages)?|style:print)="[^"]*"'
-    )
-    return re.sub(
-        r"<style:page-layout-properties\b([^>]*)>",
-        lambda found: fit + re.sub(given, "", found[1]).strip() + ">",
-        sheets,
-    )
 
 
 def _run(program: str, source: Path, kind: str) -> Path:
