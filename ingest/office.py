@@ -60,6 +60,8 @@ def convert(path: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # A name of our own: the file's might be taken for an option or a pattern.
         source = Path(shutil.copyfile(path, Path(folder, f"source{path.suffix.lower()}")))
+        if source.suffix not in _PACKED:
+            _stop_fields(source)
         if source.suffix in _SHEETS:
             source = _run(program, source, "fods")
             make_readable(source)
@@ -92,6 +94,13 @@ def _is_locked(path: Path) -> bool:
         return False
     except Exception as error:  # zipfile reports damage in many ways
         raise UnreadableFile("The file is damaged: open it in its program and save it anew.") from error
+
+
+def _stop_fields(source: Path) -> None:
+    """LibreOffice obeys a field of RTF that names a picture on this disk; what the field showed last stays."""
+    content = source.read_bytes()
+    if content.startswith(_RTF):
+        source.write_bytes(content.replace(rb"\fldinst", rb"\fldnone"))
 
 
 def _run(program: str, source: Path, kind: str) -> Path:
