@@ -184,10 +184,14 @@ def _widen(page: Any) -> None:
 
 def _write(pdf: Any, target: Path) -> None:
     with _errors(), pdf:
-        if not any(page.get_bboxlog() for page in pdf.pages()):
+        if not any(_shows_something(page) for page in pdf.pages()):
             raise UnreadableFile("There is no text and no picture in the file.")
         pdf.subset_fonts()  # or a page of Chinese would bring the whole font along
         pdf.save(target, garbage=3, deflate=True)
+
+
+def _shows_something(page: Any) -> bool:
+    return bool(page.get_text().strip()) or any(kind not in _TEXT_MARKS for kind, _ in page.get_bboxlog())
 
 
 # -- comics ----------------------------------------------------------------------------------------------------------

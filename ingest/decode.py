@@ -18,6 +18,9 @@ _DECLARED = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_:.-]{
 _DECLARED_WITHIN = 2048
 # As browsers have it: what is declared by the name of a smaller set is often written in the larger.
 _LARGER = {"gb2312": "gb18030", "gbk": "gb18030", "iso8859-1": "cp1252", "ascii": "cp1252", "big5": "big5hkscs"}
+_SEVEN_BITS = ("iso2022_", "hz")
+# What web pages are written in: Python knows more, and not all of that is text.
+_KNOWN = ("big5", "cp", "euc_", "gb", "iso8859-", "johab", "koi8-", "mac-", "shift_jis", "tis-", *_SEVEN_BITS)
 _HIGH = re.compile(rb"[\x80-\xff]")
 _GB2312 = re.compile(rb"[\xa1-\xf7][\xa1-\xfe]")
 # Of the bytes above 127, how many stand in pairs of GB 2312: in Western text, an accented letter is mostly alone.
@@ -31,7 +34,8 @@ _BREAKS = re.compile(r"\r\n?|[\f\v\x85\u2028\u2029]")
 def decoded(content: bytes, *, is_markup: bool = False) -> str:
     """The text, its lines ended by \\n, without control characters; UnreadableFile where there is none.
 
-    By its mark, then, for HTML, by what it declares, then as UTF-8, GB 18030, Western.
+    By its mark, then as UTF-8, which is so strict that what can be read as such is such, then, for HTML, by what it
+    declares, then as GB 18030, then Western.
     """
     text = _text(content, is_markup)
     if len(_CONTROL.findall(text)) > _BINARY * len(text):
@@ -43,11 +47,11 @@ def _text(content: bytes, is_markup: bool) -> str:
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             return content.decode(encoding, errors="replace")
-    for encoding in (
-        *(_declared(content) if is_markup else ()),
-        "utf-8",
-        *(["gb18030"] if _is_paired(content) else ()),
-    ):
+    declared = _declared(content) if is_markup else ""
+    tried = ["utf-8", declared, "gb18030" if _is_paired(content) else ""]
+    if declared.startswith(_SEVEN_BITS):
+        tried.insert(0, declared)
+    for encoding in filter(None, tried):
         try:
             return content.decode(encoding)
         except ValueError:
@@ -55,14 +59,14 @@ def _text(content: bytes, is_markup: bool) -> str:
     return content.decode("cp1252", errors="replace")
 
 
-def _declared(content: bytes) -> tuple[str, ...]:
+def _declared(content: bytes) -> str:
+    """The name of an encoding that web pages are written in, or nothing."""
     found = _DECLARED.search(content[:_DECLARED_WITHIN])
     try:
         name = codecs.lookup(found[1].decode()).name if found else ""
     except LookupError:
         name = ""
-    # UTF-8 is so strict that what can be read as such is such, and it is tried next.
-    return (_LARGER.get(name, name),) if name and not name.startswith("utf") else ()
+    return _LARGER.get(name, name) if name in _LARGER or name.startswith(_KNOWN) else ""
 
 
 def _is_paired(content: bytes) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from ingest.sheets import make_readable
 from mmrag.errors import EncryptedFile, UnreadableFile
 
 SECONDS = 120.0
@@ -60,9 +60,11 @@ def convert(path: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # A name of our own: the file's might be taken for an option or a pattern.
         source = Path(shutil.copyfile(path, Path(folder, f"source{path.suffix.lower()}")))
+        if source.suffix not in _PACKED:
+            _stop_fields(source)
         if source.suffix in _SHEETS:
             source = _run(program, source, "fods")
-            source.write_text(fit_width(source.read_text(encoding="utf-8")), encoding="utf-8")
+            make_readable(source)
         shutil.move(_run(program, source, "pdf"), target)
 
 
@@ -94,22 +96,11 @@ def _is_locked(path: Path) -> bool:
         raise UnreadableFile("The file is damaged: open it in its program and save it anew.") from error
 
 
-def fit_width(sheets: str) -> str:
-    """A flat spreadsheet whose pages lie on their side and are as wide as its sheets: no row is torn apart.
-
-    Its grid is printed, since tables are read along their rules.
-    """
-    size = 'fo:page-width="29.7cm" fo:page-height="21cm" style:print-orientation="landscape"'
-    fit = f'<style:page-layout-properties {size} style:scale-to-X="1" style:scale-to-Y="0" '
-    fit += 'style:print="grid objects charts drawings zero-values" '
-    given = (
-        r'\s(?:fo:page-(?:width|height)|style:print-orientation|style:scale-to(?:-[XY]|-pages)?|style:print)="[^"]*"'
-    )
-    return re.sub(
-        r"<style:page-layout-properties\b([^>]*)>",
-        lambda found: fit + re.sub(given, "", found[1]).strip() + ">",
-        sheets,
-    )
+def _stop_fields(source: Path) -> None:
+    """LibreOffice obeys a field of RTF that names a picture on this disk; what the field showed last stays."""
+    content = source.read_bytes()
+    if content.startswith(_RTF):
+        source.write_bytes(content.replace(rb"\fldinst", rb"\fldnone"))
 
 
 def _run(program: str, source: Path, kind: str) -> Path:
