@@ -1,4 +1,4 @@
-"""The `mmrag` command: ingest, ask, search, list, show, remove, doctor, demo, app.
+"""The `mmrag` command: ingest, ask, search, list, show, remove, check, doctor, demo, app.
 
 Knows how to speak to people and to machines (`--json`); every piece of work is done by the library. Models and Chroma
 are imported inside the commands that need them, so that `--help` is immediate.
@@ -49,10 +49,12 @@ from apps.terminal import (
     print_line,
     print_note,
     print_pictures,
+    print_repaired,
     print_report,
     print_table,
     show_progress,
     show_reply,
+    show_steps,
     somebody_watches,
 )
 from mmrag.errors import MmragError, UsageError
@@ -93,6 +95,9 @@ def ingest(
         bool,
         typer.Option("--again", help="Read known content once more, after an upgrade for example."),
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="While another process writes to the store, wait until it ends.")
+    ] = False,
     describe_pictures: Annotated[
         bool,
         typer.Option("--describe-pictures", help="Let the generator say what each picture shows, to find it by that."),
@@ -117,7 +122,11 @@ def ingest(
         chosen = settings(locals())
         describer = _describer(chosen) if describe_pictures else None
         encoders = load_encoders(chosen)
-        with Index.open(chosen.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
+        with (
+            Index.open(chosen.store, create=True) as index,
+            index.writing(wait=wait, on_wait=print_note),
+            show_progress(enabled=not as_json) as on_progress,
+        ):
             report = ingest_files(
                 index,
                 sources,
@@ -296,6 +305,41 @@ def show(
                 write_page_png(index.source(document), number, marks, target, labels=labels)
                 print_line(f"{target}  {document.name}, page {number}, {len(regions)} regions")
                 print_pictures(regions)
+
+
+@app.command(name="check")
+def check_store(
+    store: Store = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; vectors need the profile of the ingest.")
+    ] = False,
+    profile: Profile = None,
+    image_encoder: ImageEncoder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Verify that the ledger, the vectors and the copies of files agree; the exit code is 1 where something is left."""
+    with errors(debug):
+        chosen = settings(locals())
+        from ingest.repair import Repaired, interrupted_jobs
+        from ingest.repair import repair as mend
+        from mmrag.check import check
+        from mmrag.index import Index
+        from mmrag.models import load_encoders
+
+        with Index.open(chosen.store) as index, show_steps(enabled=not as_json) as on_progress:
+            if repair:
+                result = mend(index, lambda: load_encoders(chosen), on_progress=on_progress)
+            else:
+                found = check(index, on_progress=on_progress)
+                result = Repaired(found, found, [])
+        result.notes.extend(interrupted_jobs(chosen.store))
+        if as_json:
+            print_json(result.to_json())
+        else:
+            print_repaired(result)
+    if result.left:
+        raise typer.Exit(1)
 
 
 @app.command()

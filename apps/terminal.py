@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from eval.retrieval import RetrievalReport
     from eval.runs import Run
     from ingest.pipeline import Progress, Report
+    from ingest.repair import Repaired
     from mmrag.types import Answer, Evidence, Region
 
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -197,6 +198,20 @@ def print_findings(findings: Sequence[Finding]) -> None:
     print_table(("", "what", "found", "what to do"), ((marks[f.ok], f.what, f.found, f.advice) for f in findings))
 
 
+def print_repaired(result: Repaired) -> None:
+    for state, style, found in (("mended", "green", result.mended), ("found", "red", result.left)):
+        for finding in found:
+            of = f"{clean(finding.document.name)}: " if finding.document else ""
+            detail = f" ({clean(finding.detail)})" if finding.detail else ""
+            out.print(Text(state, style).append(f"  {of}{finding.what}: {finding.count}{detail}", style="default"))
+            if state == "found":
+                out.print(Text(f"       {clean(finding.remedy)}", style="dim"))
+    for note in result.notes:
+        print_line(note)
+    if not result.left:
+        print_line("The store is whole.")
+
+
 def clean(text: str) -> str:
     """Text from outside, without control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
@@ -236,6 +251,13 @@ def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
             step.pages_total,
             clean(step.file) + (f", picture {step.pictures}" if step.pictures else ""),
         )
+
+
+@contextmanager
+def show_steps(*, enabled: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error for work of several kinds, each with its name."""
+    with _bar("items", enabled=enabled) as update:
+        yield lambda done, total, name: update(done, total, clean(name))
 
 
 @contextmanager

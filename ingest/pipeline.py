@@ -27,7 +27,7 @@ from ingest.encode import encode, tagged
 from ingest.files import absolute, failed, find_files, is_known, is_special, is_text
 from ingest.pdf import FileFacts, inspect_file, read_pages
 from ingest.report import FileResult, Outcome, Progress, Report
-from mmrag.errors import DocumentError, MmragError, UnreadableFile
+from mmrag.errors import DocumentError, MmragError, StoreError, UnreadableFile
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
 from mmrag.settings import load_settings
@@ -247,9 +247,9 @@ def _ingest_new(
                 report.add(_commit(index, job, pages, models, tally))
                 for copy in copies[job.content][1:]:
                     report.add(_linked(index, job.document(), copy))
-            except DocumentError as error:
+            except (DocumentError, StoreError) as error:
                 fail(job, str(error))
-            except Exception as error:  # a defect of ours, or a full disk, must not take the other files along
+            except Exception as error:  # a defect of ours must not take the other files along
                 log.debug("ingest of %s failed", job.path, exc_info=True)
                 fail(job, f"Not stored ({type(error).__name__}: {error}).")
             done += job.facts.page_count
