@@ -27,6 +27,7 @@ from ingest.encode import encode, tagged
 from ingest.files import absolute, failed, find_files, is_known, is_special, is_text
 from ingest.pdf import FileFacts, inspect_file, read_pages
 from ingest.report import FileResult, Outcome, Progress, Report
+from ingest.worker import die_with_parent
 from mmrag.errors import DocumentError, MmragError, StoreError, UnreadableFile
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
@@ -265,7 +266,9 @@ class _Pool:
     """Worker processes, started by spawn: MuPDF must not be forked, and Chroma's threads neither."""
 
     def __init__(self, workers: int) -> None:
-        self._pool = ProcessPool(max_workers=workers, max_tasks=RECYCLE_TASKS, context=get_context("spawn"))
+        self._pool = ProcessPool(
+            max_workers=workers, max_tasks=RECYCLE_TASKS, initializer=die_with_parent, context=get_context("spawn")
+        )
 
     def submit(self, function: Callable[..., Any], *args: Any, pages: int = 1) -> Future[Any]:
         return self._pool.schedule(function, args=args, timeout=PAGE_SECONDS * pages)
