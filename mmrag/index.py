@@ -266,7 +266,9 @@ class Index:
 
     def link(self, path: str, name: str, document_id: str) -> None:
         """Note that `path` holds the content of a known document; a moved file takes its new name along."""
-        document = self.document(document_id)
+        document, held = self.document(document_id), self.at_path(path)
+        if document and document == held and Path(document.path).exists():
+            return  # as mostly: nothing is written
         with room_on(self.path):
             with self._ledger.transaction() as db:
                 gone = link(db, path, document_id)

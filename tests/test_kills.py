@@ -203,7 +203,8 @@ TABLES = {
     "regions": "SELECT * FROM regions ORDER BY id",
     "chunks": "SELECT id, document_id, page, kind, box, text, context, spans, description FROM chunks ORDER BY id",
     "words of chunks": "SELECT c.id, f.tokens FROM chunks c JOIN chunks_fts f ON f.rowid = c.rowid ORDER BY 1",
-    "words of pages": "SELECT p.document_id, p.number, f.tokens FROM pages p JOIN pages_fts f USING (rowid) ORDER BY 1, 2",
+    "words of pages": "SELECT p.document_id, p.number, f.tokens FROM pages p, pages_fts f WHERE f.rowid = p.rowid"
+    " ORDER BY 1, 2",
     "rows of words": "SELECT (SELECT count(*) FROM chunks_fts), (SELECT count(*) FROM pages_fts)",
     "vectors": "SELECT document_id, text, image FROM vectors ORDER BY 1",
     "journal": "SELECT * FROM journal",
@@ -315,17 +316,19 @@ def test_fifty_kills_leave_no_trace(
         run.go(store, stage, place.files)
         return run
 
-    while kills.total() < KILLS:
-        store = tmp_path / f"store-{(stores := stores + 1)}"
-        for stage in STAGES:
-            place.lay_out(stage)
-            while kills.total() < KILLS and disturb(start(store, stage), paces[stage], chance):
-                kills[stage] += 1
-                versions.assert_whole(store)
-            start(store, stage).finish()
-        assert_same(store, place.store)
-        with Index.open(store) as index:
-            assert check(index) == []
-    next_run.kill(group=True)
+    try:
+        while kills.total() < KILLS:
+            store = tmp_path / f"store-{(stores := stores + 1)}"
+            for stage in STAGES:
+                place.lay_out(stage)
+                while kills.total() < KILLS and disturb(start(store, stage), paces[stage], chance):
+                    kills[stage] += 1
+                    versions.assert_whole(store)
+                start(store, stage).finish()
+            assert_same(store, place.store)
+            with Index.open(store) as index:
+                assert check(index) == []
+    finally:
+        next_run.kill(group=True)
     with capsys.disabled():
         print(f"\n{dict(kills)} kills, {stores} stores, {time.monotonic() - began:.0f} s, {paces}")
