@@ -1,4 +1,4 @@
-"""The `mmrag` command: ingest, ask, search, list, show, remove, doctor, demo, app.
+"""The `mmrag` command: ingest, ask, search, list, show, remove, check, doctor, demo, app.
 
 Knows how to speak to people and to machines (`--json`); every piece of work is done by the library. Models and Chroma
 are imported inside the commands that need them, so that `--help` is immediate.
@@ -49,10 +49,13 @@ from apps.terminal import (
     print_line,
     print_note,
     print_pictures,
+    print_repaired,
     print_report,
     print_table,
+    print_timings,
     show_progress,
     show_reply,
+    show_steps,
     somebody_watches,
 )
 from mmrag.errors import MmragError, UsageError
@@ -94,6 +97,26 @@ def ingest(
         bool,
         typer.Option("--again", help="Read known content once more, after an upgrade for example."),
     ] = False,
+    password: Annotated[
+        list[str] | None,
+        typer.Option(help="Opens encrypted files; repeatable. Others on this machine may see it: see --password-file."),
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="A text file with a password on each line; all are tried on encrypted files.")
+    ] = None,
+    max_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Processor time that a page may take, and twice that by the clock.")
+    ] = 30,
+    max_memory: Annotated[
+        int, typer.Option(min=1, help="MB that a process reading pages may take; about 1300 are for its models.")
+    ] = 1900,
+    max_pages: Annotated[int, typer.Option(min=1, help="Pages that a file may have.")] = 10_000,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Millions of pixels that an image file may have.")] = 150,
+    max_file_size: Annotated[int, typer.Option(min=1, help="MB that a file may have.")] = 2000,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="While another process writes to the store, wait until it ends.")
+    ] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="Also say where the time and the memory went.")] = False,
     describe_pictures: Annotated[
         bool,
         typer.Option("--describe-pictures", help="Let the generator say what each picture shows, to find it by that."),
@@ -115,14 +138,18 @@ def ingest(
     """Read documents into the store: PDFs, images, e-books, Office files, HTML, Markdown, text.
 
     Content that the store already holds is skipped; a changed file replaces its old version. A file that cannot be read
-    is named with its reason, and the rest goes on; the exit code is then 1.
+    is named with its reason, and the rest goes on; the exit code is then 1. So is a page that cannot be read, while the
+    other pages of its file are.
     """
     with errors(debug):
-        from ingest.pipeline import Outcome, ingest_files
+        from ingest.limits import MB, Limits
+        from ingest.pipeline import ingest_files
         from mmrag.index import Index
         from mmrag.models import load_encoders
 
         chosen = settings(locals())
+        limits = Limits(max_seconds, max_memory * MB, max_pages, max_pixels * 1_000_000, max_file_size * MB)
+        passwords = [*(password or ()), *_passwords(password_file)]
         describer = _describer(chosen) if describe_pictures else None
         encoders = load_encoders(chosen)
 
@@ -133,15 +160,20 @@ def ingest(
                     batch,
                     encoders,
                     workers=workers,
+                    limits=limits,
+                    passwords=passwords,
                     describer=describer,
                     again=again,
-                    wait=watch,
+                    wait=wait or watch,
+                    on_wait=print_note,
                     on_progress=on_progress,
                 )
             if as_json:
                 print_json(report.to_json())
             else:
                 print_report(report, chosen.store)
+            if timings and not as_json:
+                print_timings(report)
             return report
 
         with Index.open(chosen.store, create=True) as index:
@@ -149,7 +181,7 @@ def ingest(
                 _keep_reading(sources, index, read, again=again)
                 return
             report = read(sources, again=again)
-    if report.count(Outcome.FAILED):
+    if not report.is_complete:
         raise typer.Exit(1)
 
 
@@ -316,6 +348,41 @@ def show(
                 print_pictures(regions)
 
 
+@app.command(name="check")
+def check_store(
+    store: Store = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; vectors need the profile of the ingest.")
+    ] = False,
+    profile: Profile = None,
+    image_encoder: ImageEncoder = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Verify that the ledger, the vectors and the copies of files agree; the exit code is 1 where something is left."""
+    with errors(debug):
+        chosen = settings(locals())
+        from ingest.repair import Repaired, interrupted_jobs
+        from ingest.repair import repair as mend
+        from mmrag.check import check
+        from mmrag.index import Index
+        from mmrag.models import load_encoders
+
+        with Index.open(chosen.store) as index, show_steps(enabled=not as_json) as on_progress:
+            if repair:
+                result = mend(index, lambda: load_encoders(chosen), on_progress=on_progress)
+            else:
+                found = check(index, on_progress=on_progress)
+                result = Repaired(found, found, [])
+        result.notes.extend(interrupted_jobs(chosen.store))
+        if as_json:
+            print_json(result.to_json())
+        else:
+            print_repaired(result)
+    if result.left:
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor(
     store: Store = None,
@@ -456,6 +523,15 @@ def _describer(settings: Settings) -> LLM:
             "choose --profile full, or name a model with --generator."
         )
     return llm
+
+
+def _passwords(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        return [line for line in file.expanduser().read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The passwords in {file} cannot be read: give a text file in UTF-8.") from error
 
 
 def _keep_reading(sources: Sequence[str], index: Index, read: Callable[..., Report], *, again: bool) -> None:

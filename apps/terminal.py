@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from eval.retrieval import RetrievalReport
     from eval.runs import Run
     from ingest.pipeline import Progress, Report
+    from ingest.repair import Repaired
     from mmrag.types import Answer, Evidence, Region
 
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -138,6 +139,23 @@ def print_report(report: Report, store: Path) -> None:
     print_line(f"{counts or 'nothing found'} in {report.seconds:.1f} s{speed}; store: {store}")
 
 
+def print_timings(report: Report) -> None:
+    """Where the time of all processes went, and the most memory that any of them had."""
+    timings, pages = report.timings, report.pages_read
+    total = sum(timings.seconds.values())
+    print_table(
+        ("stage", "seconds>", "share>", "ms a page>"),
+        (
+            (name, f"{seconds:.1f}", f"{seconds / total:.0%}", f"{1000 * seconds / pages:.0f}" if pages else "")
+            for name, seconds in sorted(timings.seconds.items(), key=lambda item: -item[1])
+        ),
+    )
+    if report.seconds:
+        print_line(f"{total:.1f} s of work in {report.seconds:.1f} s: {total / report.seconds:.1f} at a time")
+    peaks = {"this process": timings.peak_here, "the largest worker": timings.peak_of_workers}
+    print_line("peak memory: " + ", ".join(f"{name} {file_size(size)}" for name, size in peaks.items() if size))
+
+
 def print_retrieval(report: RetrievalReport) -> None:
     rows = {
         **report.scopes,
@@ -197,6 +215,20 @@ def print_findings(findings: Sequence[Finding]) -> None:
     print_table(("", "what", "found", "what to do"), ((marks[f.ok], f.what, f.found, f.advice) for f in findings))
 
 
+def print_repaired(result: Repaired) -> None:
+    for state, style, found in (("mended", "green", result.mended), ("found", "red", result.left)):
+        for finding in found:
+            of = f"{clean(finding.document.name)}: " if finding.document else ""
+            detail = f" ({clean(finding.detail)})" if finding.detail else ""
+            out.print(Text(state, style).append(f"  {of}{finding.what}: {finding.count}{detail}", style="default"))
+            if state == "found":
+                out.print(Text(f"       {clean(finding.remedy)}", style="dim"))
+    for note in result.notes:
+        print_line(note)
+    if not result.left:
+        print_line("The store is whole.")
+
+
 def clean(text: str) -> str:
     """Text from outside, without control characters that a terminal would obey."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
@@ -236,6 +268,13 @@ def show_progress(*, enabled: bool) -> Iterator[Callable[[Progress], None]]:
             step.pages_total,
             clean(step.file) + (f", picture {step.pictures}" if step.pictures else ""),
         )
+
+
+@contextmanager
+def show_steps(*, enabled: bool) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error for work of several kinds, each with its name."""
+    with _bar("items", enabled=enabled) as update:
+        yield lambda done, total, name: update(done, total, clean(name))
 
 
 @contextmanager

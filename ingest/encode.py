@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ingest.timing import stage
-from ingest.worker import Pool
+from ingest.worker import InProcess, Pool
 from mmrag.index import Vectors
 from mmrag.models import Encoders
 from mmrag.render import render_page
@@ -31,7 +31,7 @@ class Encoding:
     question than any image does, whatever they show. There a description is found by the legs that read text.
     """
 
-    def __init__(self, chunks: Sequence[Chunk], source: Path, encoders: Encoders, pool: Pool) -> None:
+    def __init__(self, chunks: Sequence[Chunk], source: Path, encoders: Encoders, pool: Pool | InProcess) -> None:
         """`source` is what the pages are drawn from."""
         self._pool, self._chunks = pool, chunks
         self._pictures = [chunk for chunk in chunks if chunk.kind is RegionKind.PICTURE]
@@ -62,6 +62,11 @@ class Encoding:
 
     def _results(self, futures: Sequence[Future[Any]]) -> list[Any]:
         return [row for future in futures for row in self._pool.result(future)]
+
+
+def encode(chunks: Sequence[Chunk], source: Path, encoders: Encoders) -> tuple[Vectors, Vectors]:
+    """The vectors of `Encoding`, made at once in this process."""
+    return Encoding(chunks, source, encoders, InProcess()).vectors()
 
 
 def _tasks(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:

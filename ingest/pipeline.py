@@ -28,7 +28,7 @@ from ingest.report import FileResult, Outcome, Progress, Report
 from ingest.tasks import Models, Task, copies, find_tasks, sha256, told_pages
 from ingest.timing import spent, stage
 from ingest.worker import Pool, TooCostly
-from mmrag.errors import DocumentError, UnreadableFile
+from mmrag.errors import DocumentError, StoreError, UnreadableFile
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
 from mmrag.settings import load_settings
@@ -285,8 +285,8 @@ class _Batch:
     # -- failing -----------------------------------------------------------------------------------------------------
 
     def _fail_by(self, error: Exception, task: Task) -> None:
-        """Only DocumentErrors are expected; a defect of ours, or a full disk, must not take the other files along."""
-        if isinstance(error, DocumentError):
+        """Only some errors are expected; a defect of ours must not take the other files along."""
+        if isinstance(error, DocumentError | StoreError):
             self._fail(task, str(error))
             return
         log.debug("ingest of %s failed", task.path, exc_info=error)

@@ -100,12 +100,26 @@ class Pool:
         return TooCostly(f"it took more than {megabytes(self.limits.memory)} of memory; --max-memory allows more")
 
     def _watch_memory(self) -> None:
-        """From outside: a worker inside MuPDF gives no thread of its own a turn. Where there is no /proc, nobody looks."""
+        """From outside: a worker inside MuPDF gives its own threads no turn. Where there is no /proc, nobody looks."""
         while not self._is_closed.wait(_LOOK_SECONDS):
             for process in active_children():
                 if process.pid and _resident(process.pid) > self.limits.memory:
                     self._too_big.add(process.pid)
                     process.kill()
+
+
+class InProcess:
+    """In the place of a pool, where processes are not worth their start: what is submitted is done at once."""
+
+    def submit_here(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*args))
+        return future
+
+    submit_unlimited = submit_here
+
+    def result(self, future: Future[Any]) -> Any:
+        return future.result()
 
 
 def threads() -> int | None:

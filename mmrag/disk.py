@@ -13,6 +13,8 @@ from pathlib import Path
 from mmrag.errors import StoreError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LITTLE = 1_000_000
+"""Bytes: with less than that, what the vector store could not write had no room."""
 
 
 def copy_durably(source: Path, target: Path) -> None:
@@ -55,19 +57,17 @@ def room_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, StoreError) as error:
-        if not _is_full(error):
+        if not _is_full(error, folder):
             raise
         raise StoreError(
             f"No space left on the disk of {folder}: make room, then run the same command again."
         ) from error
 
 
-def _is_full(error: BaseException | None) -> bool:
+def _is_full(error: Exception, folder: Path) -> bool:
     if isinstance(error, OSError):
         return error.errno in _FULL
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-    if isinstance(error, StoreError):  # Chroma tells it in words alone
-        said = str(error.__cause__)
-        return "database or disk is full" in said or os.strerror(errno.ENOSPC) in said
-    return False
+    # Chroma does not always tell.
+    return type(error) is StoreError and error.__cause__ is not None and shutil.disk_usage(folder).free < _LITTLE

@@ -92,6 +92,6 @@ def require(module: str, *, extra: str) -> ModuleType:
         raise MissingExtra(f"{error.name or module} is not installed: run  pip install 'mmrag[{extra}]'") from error
 
 
-def brief(error: Exception) -> str:
+def brief(error: BaseException) -> str:
     """Its first sentence, for a parenthesis."""
     return re.split(r"[.:]?(?:\s*\n|\. |$)", str(error).strip(), maxsplit=1)[0][:160] or type(error).__name__

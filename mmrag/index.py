@@ -43,6 +43,7 @@ from mmrag.rows import (
     to_chunk,
     to_page,
     to_region,
+    visible_keys,
 )
 from mmrag.text import query_phrases, query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
@@ -270,7 +271,9 @@ class Index:
 
     def link(self, path: str, name: str, document_id: str) -> None:
         """Note that `path` holds the content of a known document; a moved file takes its new name along."""
-        document = self.document(document_id)
+        document, held = self.document(document_id), self.at_path(path)
+        if document and document == held and Path(document.path).exists():
+            return  # as mostly: nothing is written
         with room_on(self.path):
             with self._ledger.transaction() as db:
                 gone = link(db, path, document_id)
@@ -321,12 +324,11 @@ class Index:
     def _visible(self, hits: Sequence[tuple[Key, float]]) -> list[tuple[str, float]]:
         """Of them what is committed, or was when this thread began to read: what was replaced since is erased."""
         ids = [key.chunk_id for key, _ in hits]
-        sql = f"""SELECT c.id, v.generation FROM chunks c JOIN vectors v ON v.document_id = c.document_id
-                  WHERE c.id IN ({_marks(ids)})"""  # noqa: S608
-        known = set(self._rows(sql, ids))
+        with self._ledger.reading() as db:
+            known = visible_keys(db, ids)
         if any(key not in known for key, _ in hits):
             with self._ledger.latest() as db:
-                known.update(db.execute(sql, ids))
+                known |= visible_keys(db, ids)
         found: dict[str, float] = {}
         for key, cosine in hits:
             if key in known:

@@ -82,4 +82,4 @@ def _program() -> str:
     main = getattr(sys.modules["__main__"], "__spec__", None)
     name = main.name.removesuffix(".__main__") if main else Path(sys.argv[0]).name
     command = [word for word in sys.argv[1:2] if name == "mmrag" and word.isalpha()]
-    return " ".join([name or "python", *command])
+    return " ".join([name if name not in ("", "-c") else "python", *command])

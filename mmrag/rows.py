@@ -136,7 +136,7 @@ def make_schema(db: sqlite3.Connection) -> None:
 
 def index_anew(db: sqlite3.Connection) -> None:
     """Make the full text once more from what the tables hold."""
-    _execute_each(db, "DROP TABLE chunks_fts;\nDROP TABLE pages_fts;\n" + FULL_TEXT)
+    _execute_each(db, "DROP TABLE IF EXISTS chunks_fts;\nDROP TABLE IF EXISTS pages_fts;\n" + FULL_TEXT)
     for rowid, *row in db.execute(f"SELECT rowid, {CHUNK} FROM chunks"):  # noqa: S608
         _index_chunk(db, rowid, to_chunk(row))
     for rowid, *page in db.execute("SELECT rowid, document_id, number FROM pages"):
@@ -180,3 +180,11 @@ def release(db: sqlite3.Connection, document_id: str) -> None:
 def remember_vectors(db: sqlite3.Connection, document_id: str, generation: int, text: int, image: int) -> None:
     """From now on these are the document's vectors: which generation, and how many of each kind."""
     db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", (document_id, generation, text, image))
+
+
+def visible_keys(db: sqlite3.Connection, chunk_ids: Sequence[str]) -> set[tuple[str, int]]:
+    """(chunk id, generation) of the vectors of these chunks that are committed."""
+    marks = ",".join("?" * len(chunk_ids))
+    sql = f"""SELECT c.id, v.generation FROM chunks c JOIN vectors v ON v.document_id = c.document_id
+              WHERE c.id IN ({marks})"""  # noqa: S608
+    return set(db.execute(sql, chunk_ids))

@@ -23,8 +23,12 @@ from typer.testing import CliRunner
 from apps.cli import app
 from ingest import pipeline
 from ingest.chunk import chunk_pages
+from ingest.convert import prepare
 from ingest.describe import GIVE_UP_AFTER, MAX_CHARACTERS, MAX_SIDE, Describer, Tally, plain, question, words_around
+from ingest.limits import Limits
 from ingest.pipeline import FileResult, Outcome, Progress, ingest_files
+from ingest.timing import Timings
+from ingest.worker import InProcess
 from mmrag.encoders import BundledCrossEncoder
 from mmrag.engine import Rag
 from mmrag.generate.conversation import images_of, read_messages
@@ -98,21 +102,19 @@ HARBOUR = "The harbour was rebuilt after the storm of the year before, and nobod
 FERRY = "The ferry to the islands leaves every morning from the northern pier, except on Sundays."
 
 
-class InThisProcess:
+class Remembering(InProcess):
     """In the place of worker processes, which test_pipeline.py has: a process of its own costs each test seconds."""
 
     done: ClassVar[dict[object, object]] = {}  # by function, content and pages
 
-    def __init__(self, workers: int) -> None:
-        pass
+    def __init__(self, workers: int, limits: Limits) -> None:
+        self.workers, self.limits, self.timings = workers, limits, Timings()
 
     def submit(self, function: Callable[..., object], path: Path, *args: object, pages: int = 1) -> Future[object]:
-        future: Future[object] = Future()
         key = (function, path.read_bytes(), str(args))
-        if key not in self.done:
+        if key not in self.done or function is prepare:  # that writes a file
             self.done[key] = function(path, *args)
-        future.set_result(self.done[key])
-        return future
+        return self.submit_here(lambda: self.done[key])
 
     def close(self) -> None:
         pass
@@ -121,7 +123,7 @@ class InThisProcess:
 @pytest.fixture(autouse=True, scope="module")
 def no_processes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "Pool", InThisProcess)
+        patch.setattr(pipeline, "Pool", Remembering)
         yield
 
 
@@ -300,7 +302,7 @@ def test_a_model_that_is_down_is_not_asked_again(index: Index, tmp_path: Path) -
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Once called, fails what reads a file in a worker process."""
-    return lambda: monkeypatch.setattr(InThisProcess, "submit", lambda *args, **kwargs: pytest.fail("a file was read"))
+    return lambda: monkeypatch.setattr(Remembering, "submit", lambda *args, **kwargs: pytest.fail("a file was read"))
 
 
 def test_what_is_stored_without_descriptions_is_described_later(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -486,6 +491,90 @@ def test_a_commit_that_fails_is_rolled_back_and_swept_at_once(
     assert list((index.path / "files").iterdir()) == []
 
 
+REPLACED = """
+import os, pkgutil, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_index as t
+store, folder, place = Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+owner, _, name = place.rpartition(".")
+index = t.Index.open(store)
+t.told(t.sample(folder, "a.pdf", "wind", "water"), "quay").add_to(index)
+setattr(pkgutil.resolve_name(owner), name, lambda *args, **options: os._exit(9))
+t.told(t.sample(folder, "a.pdf", "wind", "water"), "ferry").add_to(index)
+"""
+
+
+def told(of: Sample, text: str) -> Sample:
+    """Another version of the same content: an encoder makes other vectors of its chunks."""
+    return of._replace(chunks=[replace(chunk, description=text) for chunk in of.chunks])
+
+
+@pytest.mark.parametrize(
+    ("killed_in", "visible", "left_over"),
+    [
+        ("mmrag.index.insert", "quay", {"text_vectors": 4}),
+        ("mmrag.vectors.VectorStore.keep_only", "ferry", {"text_vectors": 4}),
+    ],
+)
+def test_vectors_of_two_versions_never_mix(
+    index: Index,
+    tmp_path: Path,
+    python: Callable[..., subprocess.CompletedProcess[str]],
+    killed_in: str,
+    visible: str,
+    left_over: dict[str, int],
+) -> None:
+    index.close()
+    done = python("-c", REPLACED, Path(__file__).parent, index.path, tmp_path, killed_in)
+    assert done.returncode == 9, done.stderr
+
+    def seen() -> list[tuple[str, float]]:
+        assert len(survivor.documents()) == 1
+        hits = survivor.nearest(TEXT, ENCODER.get_text_embedding(f"{visible}\nwind"), top_k=2)
+        return [(survivor.chunks([i])[i].encoded_text, round(cosine, 3)) for i, cosine in hits]
+
+    with Index.open(index.path) as survivor:
+        assert {name: survivor.counts()[name] for name in left_over} == left_over
+        before = seen()
+        assert [text for text, _ in before] == [f"{visible}\nwind", f"{visible}\nwater"]
+        assert before[0][1] == 1.0
+        with survivor.writing():
+            pass
+        assert survivor.counts()["text_vectors"] == 2
+        assert seen() == before
+
+
+def test_a_killed_replacement_takes_the_old_content_along(
+    index: Index, tmp_path: Path, python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """What a path held before goes with the commit of what it holds now, not after it."""
+    sample(tmp_path, "doomed.pdf", "old words").add_to(index)
+    index.close()
+    done = python(
+        "-c", KILLED, Path(__file__).parent, index.path, tmp_path, "mmrag.vectors.VectorStore.keep_only", "add"
+    )
+    assert done.returncode == 9, done.stderr
+    with Index.open(index.path) as survivor:
+        (document,) = survivor.documents()
+        assert survivor.at_path(document.path) == document
+        assert survivor.match_pages("old", top_k=3) == []
+        assert survivor.counts()["text_vectors"] == 3
+        with survivor.writing():
+            pass
+        assert survivor.counts() == dict(zip(NOTHING, (1, 2, 2, 2, 2, 2), strict=True))
+        assert [file.name for file in (index.path / "files").iterdir()] == [survivor.source(document).name]
+
+
+def test_what_is_being_written_takes_nobody_elses_place(index: Index, tmp_path: Path) -> None:
+    kept = sample(tmp_path, "kept.pdf", "wind").add_to(index)
+    vectors = {f"new-p1-c{n}": ENCODER.get_text_embedding("wind and") for n in range(40)}
+    with index.inspecting() as (ledger, store):
+        store.upsert(TEXT, "new", 1, dict.fromkeys(vectors, 1), vectors, version=ledger.version())
+    hits = index.nearest(TEXT, ENCODER.get_text_embedding("wind and"), top_k=3)
+    assert [chunk_id for chunk_id, _ in hits] == [f"{kept.id}-p1-c1"]
+
+
 HOLD = """
 import sys
 from mmrag.index import Index
@@ -501,13 +590,52 @@ def test_one_writer_at_a_time(index: Index, tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env={"PYTHONPATH": str(ROOT)}) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(StoreBusy, match="Another mmrag process is writing"), index.writing():
+        heard: list[str] = []
+        with pytest.raises(StoreBusy) as caught, index.writing(on_wait=heard.append):
             pytest.fail("two writers at once")
+        at = r"since (\d\d\d\d-\d\d-\d\d )?\d\d:\d\d"
+        said = rf"Another mmrag process is writing to {index.path} \(process {other.pid}, python, {at}\): "
+        assert re.match(said + "wait until it ends", str(caught.value))
         assert index.documents() == [kept]  # reading goes on
-        other.communicate()
+        with ThreadPoolExecutor(1) as pool:
+            waits = pool.submit(wait, index, heard.append)
+            while not heard:
+                time.sleep(0.01)
+            assert re.fullmatch(said + r"waiting until it ends\.", heard[0])
+            assert not waits.done()
+            other.communicate()
+            waits.result(10)
     with index.writing():
         index.remove(kept.id)
     assert index.documents() == []
+    assert not (index.path / "writer.json").exists()
+
+
+def wait(index: Index, on_wait: Callable[[str], None] | None) -> None:
+    with index.writing(wait=True, on_wait=on_wait) if on_wait else index.writing():
+        pass
+
+
+def test_the_lock_of_a_killed_writer_is_free(index: Index, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(index.path)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env={"PYTHONPATH": str(ROOT)}) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        other.kill()
+        other.wait()
+        assert json.loads((index.path / "writer.json").read_text())["pid"] == other.pid
+        with index.writing():
+            note = json.loads((index.path / "writer.json").read_text())
+            assert note["pid"] == os.getpid()
+    assert not (index.path / "writer.json").exists()
+
+
+@pytest.mark.parametrize("note", ["", "{}", "[1]", '{"pid": "x", "host": "", "program": "", "since": 1e99}'])
+def test_a_note_that_cannot_be_read_is_passed_over(index: Index, note: str) -> None:
+    with index.writing(), ThreadPoolExecutor(1) as pool:
+        (index.path / "writer.json").write_text(note)
+        with pytest.raises(StoreBusy, match=rf"is writing to {index.path}: wait"):
+            pool.submit(wait, index, None).result()
 
 
 # -- opening ---------------------------------------------------------------------------------------------------------

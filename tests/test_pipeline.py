@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from apps.demo_documents import BRIEF, DIAGRAM, PAPER, REPORT, SCAN
 from ingest import pipeline
 from ingest.pipeline import FileResult, Outcome, Progress, Report, find_files, ingest_files, ingest_into
-from mmrag.errors import StoreBusy, UnreadableFile
+from mmrag.errors import StoreBusy
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
 from mmrag.settings import Settings
@@ -58,7 +56,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails a test that starts worker processes."""
-    monkeypatch.setattr(pipeline, "_Pool", lambda workers: pytest.fail("worker processes were started"))
+    monkeypatch.setattr(pipeline, "Pool", lambda *_: pytest.fail("worker processes were started"))
 
 
 # -- the demo collection ---------------------------------------------------------------------------------------------
@@ -400,26 +398,6 @@ def test_a_busy_store_is_refused_before_anything_is_read(tmp_path: Path, index: 
     path = pdf(tmp_path / "a.pdf", "harbour")
     with index.writing(), Index.open(index.path) as second, pytest.raises(StoreBusy):
         ingest_files(second, [path], ENCODERS)
-
-
-@pytest.mark.parametrize(
-    ("function", "argument", "reason"),
-    [
-        (os._exit, 3, "Reading the file ended its process"),
-        (time.sleep, 60, "A page took more than 1 s to read"),
-        (int, "no number", "The file cannot be read (ValueError: invalid literal"),
-    ],
-    ids=["dies", "hangs", "raises"],
-)
-def test_what_becomes_of_a_worker_is_a_reason(
-    function: object, argument: object, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pipeline, "PAGE_SECONDS", 1.0)
-    with closing(pipeline._Pool(1)) as pool:
-        with pytest.raises(UnreadableFile) as caught:
-            pipeline._result(pool.submit(function, argument))  # type: ignore[arg-type]
-        assert str(caught.value).startswith(reason)
-        assert pipeline._result(pool.submit(abs, -7)) == 7  # the pool goes on
 
 
 # -- where boxes come to lie -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from ingest.layout import PlacedWord
-from ingest.pdf import read_pages
+from ingest.pdf import read_page
 from ingest.scan import joined_paragraphs, readable_copy
 from mmrag.types import BBox, Page, RegionKind
 
@@ -78,8 +78,7 @@ def read(image: Image.Image, path: Path) -> Page:
         page = document.new_page()
         page.insert_image(page.rect, filename=picture)
         document.save(path)
-    (found,) = read_pages(path, "d", [1])
-    return found
+    return read_page(path, "d", 1)
 
 
 def sheet() -> tuple[Image.Image, ImageDraw.ImageDraw]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pymupdf
 import pytest
 
-from ingest.pdf import read_pages
+from ingest.pdf import read_page
 from mmrag.tables import cells, named_row
 from mmrag.types import BBox, Page, Region, RegionKind
 
@@ -72,8 +72,7 @@ def cropped(document: pymupdf.Document) -> pymupdf.Document:
 def page_of(document: pymupdf.Document, path: Path) -> Page:
     document.save(path)
     document.close()
-    (page,) = read_pages(path, "d", [1])
-    return page
+    return read_page(path, "d", 1)
 
 
 def table_of(page: Page) -> Region:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from ingest.layout import PlacedWord
-from ingest.pdf import read_pages
+from ingest.pdf import read_page
 from ingest.unread import is_garbage, without_doubles
 from mmrag.types import BBox, Page, RegionKind
 
@@ -27,8 +27,7 @@ def picture_of(text: str, size: tuple[int, int] = (900, 300)) -> bytes:
 
 def read(document: pymupdf.Document, path: Path) -> Page:
     document.save(path)
-    (page,) = read_pages(path, "d", [1])
-    return page
+    return read_page(path, "d", 1)
 
 
 @pytest.fixture
