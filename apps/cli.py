@@ -104,6 +104,10 @@ def ingest(
     password_file: Annotated[
         Path | None, typer.Option(help="A text file with a password on each line; all are tried on encrypted files.")
     ] = None,
+    no_ocr: Annotated[
+        bool,
+        typer.Option("--no-ocr", help="Read text layers only: faster, but scans and words in pictures are not read."),
+    ] = False,
     max_seconds: Annotated[
         float, typer.Option(min=0.1, help="Processor time that a page may take, and twice that by the clock.")
     ] = 30,
@@ -162,6 +166,7 @@ def ingest(
                     workers=workers,
                     limits=limits,
                     passwords=passwords,
+                    ocr=not no_ocr,
                     describer=describer,
                     again=again,
                     wait=wait or watch,

@@ -34,7 +34,9 @@ from apps.terminal import (
     print_line,
     print_retrieval,
     print_run,
+    print_scale,
     print_scores,
+    print_speeds,
     print_table,
     show_count,
     show_progress,
@@ -108,6 +110,42 @@ def retrieval(
         else:
             print_retrieval(report)
             print_line(f"Written to {output}/retrieval.json and retrieval.png")
+
+
+@app.command(name="ingest")
+def ingest_speed(
+    data: Annotated[Path | None, typer.Option(help="Folder with pdf/.", show_default="none: only --scale")] = None,
+    scale: Annotated[
+        int | None, typer.Option(min=2000, help="Also let a store grow to so many synthetic pages (minutes).")
+    ] = None,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pages per second, memory and size of the index; and whether all that stays so as a store grows.
+
+    In the same run, where its packages are installed (mmrag[reference]): LlamaIndex's documented defaults. The machine
+    should have nothing else to do. Prints tables, writes a JSON file.
+    """
+    with errors(debug):
+        from eval.ingest import measure_scale, measure_speed
+
+        if data is None and scale is None:
+            raise UsageError("There is nothing to measure: give --data, --scale or both.")
+        speeds = measure_speed(data / "pdf") if data else {}
+        growth = measure_scale(scale) if scale else None
+        found = {"speed": {name: asdict(speed) for name, speed in speeds.items()}}
+        result = {"made_by": {"mmrag": __version__}, **found, "scale": asdict(growth) if growth else None}
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "ingest.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+        if as_json:
+            print_json(result)
+            return
+        if speeds:
+            print_speeds(speeds)
+        if growth:
+            print_scale(growth)
+        print_line(f"Written to {output}/ingest.json")
 
 
 @app.command()

@@ -19,6 +19,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from apps.fit import Finding
     from eval.compare import Comparison
+    from eval.ingest import Scale, Speed
     from eval.metrics import Score
     from eval.retrieval import RetrievalReport
     from eval.runs import Run
@@ -154,6 +155,39 @@ def print_timings(report: Report) -> None:
         print_line(f"{total:.1f} s of work in {report.seconds:.1f} s: {total / report.seconds:.1f} at a time")
     peaks = {"this process": timings.peak_here, "the largest worker": timings.peak_of_workers}
     print_line("peak memory: " + ", ".join(f"{name} {file_size(size)}" for name, size in peaks.items() if size))
+
+
+def print_speeds(speeds: Mapping[str, Speed]) -> None:
+    """The last one is what the others are compared with, where it is the reference."""
+    from eval.ingest import REFERENCE
+
+    base = speeds.get(REFERENCE)
+    print_table(
+        ("", "pages>", "seconds>", "pages/s>", "of LlamaIndex's>", "peak memory>", "index a page>"),
+        (
+            (
+                *(name, str(s.pages), f"{s.seconds:.1f}", f"{s.pages_per_second:.1f}"),
+                f"{s.pages_per_second / base.pages_per_second:.2f}" if base else "",
+                *(file_size(s.peak_bytes), file_size(s.index_bytes // s.pages)),
+            )
+            for name, s in speeds.items()
+        ),
+    )
+
+
+def print_scale(found: Scale) -> None:
+    print_table(
+        ("pages>", "pages/s>", "memory>"),
+        (
+            (str(pages), f"{(pages - before) / seconds:.0f}", file_size(memory))
+            for before, pages, seconds, memory in zip(
+                [0, *found.pages], found.pages, found.seconds, found.memory, strict=False
+            )
+        ),
+    )
+    print_line(f"rate at the end over that at the start: {found.end_to_start:.2f}")
+    print_line(f"a search takes {1000 * found.query_p50:.0f} ms, 95 % of them {1000 * found.query_p95:.0f} ms or less")
+    print_line(f"{found.vectors} vectors, {file_size(found.index_bytes // found.pages[-1])} a page on the disk")
 
 
 def print_retrieval(report: RetrievalReport) -> None:

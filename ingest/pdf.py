@@ -17,9 +17,9 @@ from typing import Any
 import pymupdf
 from PIL import Image, UnidentifiedImageError
 
-from ingest import ocr
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
 from ingest.limits import Limits
+from ingest.ocr import read_lines
 from ingest.rules import ruled_grids
 from ingest.scan import joined_paragraphs, readable_copy
 from ingest.tables import Grid, holds_words
@@ -58,19 +58,21 @@ _SOURCES = {(True, True): "mixed", (True, False): "native", (False, True): "ocr"
 _SCAN_LINES = 12
 
 
-def read_page(path: Path, document_id: str, number: int) -> Page:
+def read_page(path: Path, document_id: str, number: int, *, ocr: bool = True) -> Page:
     """Page `number` (1-based), with regions whose ids start with `document_id`.
+
+    Without `ocr` a page has the words of its text layer alone.
 
     A page that cannot be read comes without regions and says why; raises UnreadableFile or EncryptedFile where it is
     the whole file.
     """
     if is_image(path):
         with _image_errors(path):
-            return _read_image(path, document_id, number)
+            return _read_image(path, document_id, number, ocr)
     document = _kept_open(path, path.stat().st_mtime_ns)
     pymupdf.TOOLS.mupdf_warnings()  # forget those of what was read before
     try:
-        page = _read_page(document, document_id, number)
+        page = _read_page(document, document_id, number, ocr)
     except MemoryError:
         raise
     except Exception as error:  # MuPDF's own errors, and whatever a damaged page leads to in ours
@@ -152,7 +154,7 @@ def _image_errors(path: Path) -> Iterator[None]:
         raise UnreadableFile("The image has too many pixels to be opened safely: scale it down first.") from error
 
 
-def _read_page(document: Any, document_id: str, number: int) -> Page:
+def _read_page(document: Any, document_id: str, number: int, ocr: bool) -> Page:
     with stage("parsing"):
         page = document[number - 1]
         width, height = page.rect.width, page.rect.height
@@ -164,10 +166,10 @@ def _read_page(document: Any, document_id: str, number: int) -> Page:
         native = text_layer(page, visible)
         layer = [] if is_garbage(native) else without_doubles(native)
         drawn = page.get_bboxlog()
-        words = [] if is_old_ocr(drawn) else layer
-        areas = unread_areas(page, drawn, words, visible) if words else [WHOLE_PAGE]
+        words = [] if ocr and is_old_ocr(drawn) else layer
+        areas = (unread_areas(page, drawn, words, visible) if words else [WHOLE_PAGE]) if ocr else []
     boxes = _upright_layout(page) if words else []
-    source = "native"
+    source = "native" if words else "none"
     has_tables = any(box.kind is RegionKind.TABLE for box in boxes)
     rules = _rules(page) if areas or has_tables else []
     if areas:
@@ -218,7 +220,7 @@ def _with_ocr(
     is_scan = clip.area > _SCAN_AREA
     clip = WHOLE_PAGE if is_scan else clip
     image = pdf_page_image(page, dpi=_dpi(page, clip), clip=clip)
-    lines, forms = ocr.read_lines(image, clip)
+    lines, forms = read_lines(image, clip)
     after = 1 + max((word.block for word in words), default=0)
     fresh = [line._replace(block=line.block + after) for line in lines if not _is_covered(line.box, words)]
     source = _SOURCES[bool(words), bool(fresh)]
@@ -270,9 +272,9 @@ def _is_covered(line: BBox, words: Sequence[PlacedWord]) -> bool:
     return sum(line.intersection(word.box) for word in words) > 0.3 * line.area
 
 
-def _read_image(path: Path, document_id: str, number: int) -> Page:
+def _read_image(path: Path, document_id: str, number: int, ocr: bool) -> Page:
     image = image_frame(path, number)
-    words, forms = ocr.read_lines(image)
+    words, forms = read_lines(image) if ocr else ([], [])
     rules = ruled_grids(image)
     width, height = image.width * 72 / IMAGE_DPI, image.height * 72 / IMAGE_DPI
     if len(words) <= _SCAN_LINES:

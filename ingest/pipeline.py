@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -72,6 +73,7 @@ def ingest_files(
     workers: int | None = None,
     limits: Limits = Limits(),  # noqa: B008  # immutable
     passwords: Sequence[str] = (),
+    ocr: bool = True,
     describer: LLM | None = None,
     again: bool = False,
     wait: bool = False,
@@ -81,10 +83,11 @@ def ingest_files(
 ) -> Report:
     """Bring files, folders (searched below) and glob patterns into the index; content that it already holds is skipped.
 
-    Each of `passwords` is tried on an encrypted file. A `describer`, which must read images, says of every picture what
-    it shows; it is also asked about the pictures of documents that the index holds but another model, or none, has
-    described. `again` reads known content anew, from the store's own copy where a named file is gone; the version
-    before stays until then. `on_result` hears of each file as soon as it is done with.
+    Each of `passwords` is tried on an encrypted file. Without `ocr` only text layers are read. A `describer`, which
+    must read images, says of every picture what it shows; it is also asked about the pictures of documents that the
+    index holds but another model, or none, has described. `again` reads known content anew, from the store's own copy
+    where a named file is gone; the version before stays until then. `on_result` hears of each file as soon as it is
+    done with.
     Raises StoreBusy (unless it may `wait`, of which `on_wait` hears) and StoreMismatch before anything is read;
     whatever goes wrong with one file is in its FileResult.
     """
@@ -100,7 +103,7 @@ def ingest_files(
                 TemporaryDirectory(ignore_cleanup_errors=True) as folder,
                 closing(Pool(workers or _workers(limits), limits)) as pool,
             ):
-                _Batch(index, models, pool, Path(folder), report, on_progress).work(tasks, passwords)
+                _Batch(index, models, pool, Path(folder), report, on_progress, ocr).work(tasks, passwords)
                 report.timings = pool.timings
         report.timings.add(spent())
     order = {path: i for i, path in enumerate(paths)}
@@ -120,10 +123,12 @@ class _Batch:
         folder: Path,
         report: Report,
         on_progress: Callable[[Progress], None],
+        ocr: bool,
     ) -> None:
         """`folder` takes the pages of files that have none, until they are committed."""
         self._index, self._models, self._pool, self._folder = index, models, pool, folder
         self._report, self._on_progress = report, on_progress
+        self._read_page = partial(read_page, ocr=ocr)
         self._copies: dict[tuple[str, str], list[Task]] = {}
         self._queue: deque[Task] = deque()
         self._reading: deque[Task] = deque()
@@ -171,7 +176,7 @@ class _Batch:
             task = self._queue.popleft()
             numbers = range(1, task.facts.page_count + 1 if task.is_read else 1)
             submit, file = self._pool.submit, task.pages_file
-            task.pages = [submit(read_page, file, task.document_id, number) for number in numbers]
+            task.pages = [submit(self._read_page, file, task.document_id, number) for number in numbers]
             self._reading.append(task)
 
     def _take(self, task: Task) -> None:

@@ -66,6 +66,8 @@ class Timings:
     seconds: dict[str, float] = field(default_factory=dict)
     peaks: dict[int, int] = field(default_factory=dict)
     """By process id."""
+    workers: int = 0
+    """How many there were at a time."""
 
     def add(self, other: Spent) -> None:
         for name, seconds in other.seconds.items():
@@ -80,3 +82,8 @@ class Timings:
     def peak_of_workers(self) -> int:
         """The largest one's."""
         return max((peak for pid, peak in self.peaks.items() if pid != os.getpid()), default=0)
+
+    @property
+    def peak_together(self) -> int:
+        """Of all processes at once, had they peaked at one time; a worker that took another's place is not counted."""
+        return self.peak_here + self.peak_of_workers * self.workers

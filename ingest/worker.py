@@ -42,7 +42,7 @@ class Pool:
 
     def __init__(self, workers: int, limits: Limits) -> None:
         self.workers, self.limits = workers, limits
-        self.timings = Timings()
+        self.timings = Timings(workers=workers)
         """Of every task whose result was asked for."""
         self._here = ThreadPoolExecutor(1)
         self._too_big: set[int] = set()
