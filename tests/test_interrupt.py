@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from test_index import HOLD
 from test_pipeline import pdf
 
 from mmrag.check import check
@@ -92,3 +93,28 @@ def test_the_workers_of_a_killed_ingest_end(tmp_path: Path) -> None:
         process.communicate(timeout=20)
         wait_until(2, lambda: not group(process.pid))
     assert committed(tmp_path / "store") == ["a.pdf"]
+
+
+def test_a_second_ingest_says_who_writes_or_waits(tmp_path: Path) -> None:
+    store, file = tmp_path / "store", pdf(tmp_path / "a.pdf", "harbour")
+    Index.open(store, create=True).close()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "mmrag", "ingest", "--store", str(store), str(file)]
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(store)], stdin=-1, stdout=-1, text=True, env=environment
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        refused = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert refused.returncode == 1
+        assert f"(process {holder.pid}, python, since " in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        with subprocess.Popen([*command, "--wait"], stdout=-1, stderr=-1, text=True, env=environment) as waiting:
+            assert waiting.stderr is not None
+            said = waiting.stderr.readline()
+            assert f"process {holder.pid}" in said
+            assert said.endswith(": waiting until it ends.\n")
+            holder.communicate()
+            out, wrong = waiting.communicate(timeout=120)
+            assert waiting.returncode == 0, wrong
+            assert "1 ingested" in out
