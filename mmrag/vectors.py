@@ -213,7 +213,7 @@ class VectorStore:
                 self.forget()  # what failed half-way may go on failing in this client's memory
                 raise StoreError(
                     f"The vectors in {self.folder.parent} cannot be used ({error}): make room if the disk is full, "
-                    "else remove the folder and ingest again."
+                    "else run  mmrag check --repair  on the store."
                 ) from error
 
     def _open(self, version: int) -> None:

@@ -701,6 +701,6 @@ def test_damaged_vectors_are_named(index: Index, tmp_path: Path) -> None:
     target.close()
     (copy / "chroma" / "chroma.sqlite3").write_bytes(b"garbage" * 1000)
     damaged = Index.open(copy)
-    with pytest.raises(StoreError, match="ingest again"):
+    with pytest.raises(StoreError, match="mmrag check --repair"):
         damaged.nearest(TEXT, [1.0] * 64, top_k=1)
     damaged.close()
