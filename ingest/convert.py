@@ -146,7 +146,7 @@ def _laid_out(content: bytes, kind: str) -> Any:
 def _errors() -> Iterator[None]:
     try:
         yield
-    except (pymupdf.FileDataError, RuntimeError, ValueError) as error:
+    except (pymupdf.FileDataError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
         if "DRM" in str(error):
             raise EncryptedFile("The book is locked to a reader (DRM): ingest a copy without that.") from error
         raise UnreadableFile(_DAMAGED) from error

@@ -292,7 +292,7 @@ def _inspected(
     ready = []
     for job, look in looks:
         try:
-            job.facts = _result(look) if look else job.facts
+            job.facts = _result(look, _SLOW_FILE if job.laid_out else _SLOW_PAGE) if look else job.facts
             ready.append(job)
         except DocumentError as error:
             fail(job, str(error))
@@ -341,16 +341,18 @@ def _read(index: Index, job: _Job, models: _Models) -> Iterator[Page]:
         yield from (page if keep else without_descriptions(page) for page in pages if page)
 
 
-def _result(future: Future[Any]) -> Any:
+_SLOW_PAGE = "A page took more than {seconds:.0f} s to read: split the file or leave the page out."
+_SLOW_FILE = "Its pages took more than {minutes:.0f} minutes to lay out: split the file, or save it as PDF."
+
+
+def _result(future: Future[Any], slow: str = _SLOW_PAGE) -> Any:
     """What a worker returned; whatever happened to it instead becomes a DocumentError."""
     try:
         return future.result()
     except MmragError:
         raise
     except TimeoutError as error:
-        raise UnreadableFile(
-            f"A page took more than {PAGE_SECONDS:.0f} s to read: split the file or leave the page out."
-        ) from error
+        raise UnreadableFile(slow.format(seconds=PAGE_SECONDS, minutes=PAGE_SECONDS * CONVERT_PAGES / 60)) from error
     except ProcessExpired as error:
         raise UnreadableFile(
             f"Reading the file ended its process ({error}): open it in a viewer and save it anew."
