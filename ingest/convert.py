@@ -27,8 +27,8 @@ from mmrag.types import LAID_OUT
 
 UNPACKED_BYTES = 500_000_000
 """A file that is a ZIP archive inside (EPUB, CBZ, Office) must not unpack to more."""
-MARKUP_BYTES = 20_000_000
-"""Text, Markdown and HTML: some 4,000 pages."""
+MARKUP_BYTES = 10_000_000
+"""Text, Markdown and HTML: some 2,000 pages, and about a minute; the time grows with the square."""
 MEMORY_BYTES = 3 * 2**30
 """By which laying out may let the process grow: 100,000 nested tags would take all that the machine has."""
 
