@@ -28,8 +28,8 @@ from mmrag.types import LAID_OUT
 
 UNPACKED_BYTES = 500_000_000
 """A file that is a ZIP archive inside (EPUB, CBZ, Office) must not unpack to more."""
-MARKUP_BYTES = 20_000_000
-"""Text, Markdown and HTML: some 4,000 pages."""
+MARKUP_BYTES = 10_000_000
+"""Text, Markdown and HTML: some 2,000 pages, and about a minute; the time grows with the square."""
 MEMORY_BYTES = 3 * 2**30
 """By which laying out may let the process grow: 100,000 nested tags would take all that the machine has."""
 
@@ -168,7 +168,7 @@ def _laid_out(content: bytes, kind: str) -> Any:
 def _errors() -> Iterator[None]:
     try:
         yield
-    except (pymupdf.FileDataError, RuntimeError, ValueError) as error:
+    except (pymupdf.FileDataError, pymupdf.mupdf.FzErrorBase, RuntimeError, ValueError) as error:
         if "DRM" in str(error):
             raise EncryptedFile("The book is locked to a reader (DRM): ingest a copy without that.") from error
         raise UnreadableFile(_DAMAGED) from error

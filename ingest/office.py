@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from ingest import confine
 from ingest.sheets import make_readable
 from mmrag.errors import EncryptedFile, UnreadableFile
 
@@ -30,7 +31,7 @@ _PROGRAMS = (
 _ZIP, _OLE, _RTF = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"{\\rtf"
 _LOCKED = "The file is encrypted: save a copy without its password and ingest that."
 # No macro runs; what a document links to (pictures, sections, other sheets) is not opened, be it here or elsewhere. The
-# proxy, where nobody listens, is for what might get past that.
+# proxy, where nobody listens, is for what might get past that; so is `ingest.confine`, where the system allows it.
 _CHOICES = (
     ("Office.Common/Security/Scripting", "BlockUntrustedRefererLinks", "true"),
     ("Office.Common/Security/Scripting", "DisableMacrosExecution", "true"),
@@ -109,6 +110,8 @@ def _run(program: str, source: Path, kind: str) -> Path:
     _write_choices(profile / "user" / "registrymodifications.xcu")
     command = [program, "--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck"]
     command += [f"-env:UserInstallation={profile.as_uri()}", "--convert-to", kind, "--outdir", str(source.parent)]
+    if sys.platform == "linux" and not Path(program).resolve().is_relative_to("/snap"):  # which confines itself
+        command = [sys.executable, "-I", str(confine.__file__), str(source.parent), *command]
     process = subprocess.Popen(  # noqa: S603  # found on the path, and given names of our own
         [*command, str(source)],
         stdin=subprocess.DEVNULL,

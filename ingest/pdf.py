@@ -103,7 +103,7 @@ def open_pdf(path: Path, passwords: Sequence[str] = (), unlocked: Path | None = 
         document = pymupdf.open(path, filetype="pdf")
     except pymupdf.EmptyFileError as error:
         raise UnreadableFile("The file is empty.") from error
-    except (pymupdf.FileDataError, RuntimeError, ValueError) as error:
+    except (*_ERRORS, ValueError) as error:
         raise UnreadableFile(_DAMAGED) from error
     # Asked once, before anything else: reading it again after authenticating would blank the document.
     if document.needs_pass:
@@ -113,7 +113,7 @@ def open_pdf(path: Path, passwords: Sequence[str] = (), unlocked: Path | None = 
     try:
         if document.page_count == 0:
             raise UnreadableFile("The file has no pages.")
-    except RuntimeError as error:
+    except _ERRORS as error:
         raise UnreadableFile(_DAMAGED) from error
     return document
 
@@ -126,6 +126,8 @@ def _unlock(document: Any, passwords: Sequence[str]) -> None:
     raise EncryptedFile("The file is encrypted: give its password with --password or --password-file.")
 
 
+_ERRORS = (pymupdf.FileDataError, pymupdf.mupdf.FzErrorBase, RuntimeError)
+"""As MuPDF raises them."""
 _DAMAGED = "The file is damaged or not a PDF: open it in a viewer and save it anew."
 
 

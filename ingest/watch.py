@@ -88,7 +88,6 @@ def _stamp(path: Path) -> _Stamp | None:
 
 def _wakings(look: _Look, exclude: Path | None, settle: float, stop: Event | None) -> Iterator[None]:
     """A moment to look: when something happens in the folders, and regularly while something is being written."""
-    yield None  # what happened during the first ingest was not told
     try:
         moments = watch_folders(
             *look.folders,
@@ -99,8 +98,9 @@ def _wakings(look: _Look, exclude: Path | None, settle: float, stop: Event | Non
             stop_event=stop,
             ignore_permission_denied=True,
         )
-        for changes in moments:
-            if changes or look.is_waiting or look.must_poll:
+        for number, changes in enumerate(moments):
+            # What happened before the watch began, such as during the first ingest, was not told.
+            if not number or changes or look.is_waiting or look.must_poll:
                 yield None
     except OSError as error:
         raise UsageError(

@@ -94,10 +94,10 @@ class Pool:
         self._pool.join()
 
     def _too_slow(self) -> TooCostly:
-        return TooCostly(f"it took more than {self.limits.page_seconds:g} s; --max-seconds allows more")
+        return TooCostly(f"it took too long; --max-seconds allows more than {self.limits.page_seconds:g} s a page")
 
     def _too_large(self) -> TooCostly:
-        return TooCostly(f"it took more than {megabytes(self.limits.memory)} of memory; --max-memory allows more")
+        return TooCostly(f"it took too much memory; --max-memory allows more than {megabytes(self.limits.memory)}")
 
     def _watch_memory(self) -> None:
         """From outside: a worker inside MuPDF gives its own threads no turn. Where there is no /proc, nobody looks."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -17,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_pipeline import ENCODERS, outcomes
 
+from ingest import confine, office
 from ingest import convert as converting
-from ingest import office
 from ingest.convert import convert
 from ingest.decode import decoded
 from ingest.pipeline import Report, ingest_files
@@ -506,11 +508,12 @@ def test_only_pictures_of_a_comic_become_pages(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_would_take_all_memory_costs_only_its_own_process(tmp_path: Path) -> None:
     deep = written(tmp_path / "deep.html", "<div>" * 100_000 + "x")
+    nested = written(tmp_path / "nested.md", "> " * 5000 + "x")
     good = written(tmp_path / "good.md", "# the harbour")
     with Index.open(tmp_path / "store", create=True) as index:
-        report = ingest_files(index, [deep, good], ENCODERS, workers=1)
-    assert outcomes(report) == {"deep.html": "failed", "good.md": "ingested"}
-    assert report.results[0].reason.endswith((".", "anew."))
+        report = ingest_files(index, [deep, nested, good], ENCODERS, workers=1)
+    assert outcomes(report) == {"deep.html": "failed", "nested.md": "failed", "good.md": "ingested"}
+    assert report.results[1].reason.startswith(DAMAGED)
 
 
 # -- Office ----------------------------------------------------------------------------------------------------------
@@ -543,6 +546,25 @@ def test_an_office_file_with_a_password_says_so(tmp_path: Path, no_office: None)
     for path in (ole, written(tmp_path / "a.odt", kinds.packed(manifest))):
         with pytest.raises(EncryptedFile, match="save a copy without its password"):
             convert(path, tmp_path / "out.pdf")
+
+
+@pytest.mark.parametrize("command", ["cat {secret}", "exec 3<>/dev/tcp/127.0.0.1/{port}", "echo x > {beside}"])
+def test_a_confined_program_reads_writes_and_reaches_nothing_else(
+    tmp_path: Path, web: tuple[str, list[str]], command: str
+) -> None:
+    box = tmp_path / "box"
+    box.mkdir()
+    secret = written(tmp_path / "secret.txt", "SECRET")
+    command = command.format(secret=secret, port=web[0].rpartition(":")[2], beside=tmp_path / "new.txt")
+
+    def run(command: str) -> subprocess.CompletedProcess[bytes]:
+        confined = [sys.executable, "-I", str(confine.__file__), str(box), "/bin/bash", "-c", command]
+        return subprocess.run(confined, capture_output=True)
+
+    assert run(f"echo y > {box}/own.txt && cat {box}/own.txt").stdout == b"y\n"
+    is_enforced = confine.landlock() >= (4 if "tcp" in command else 1)
+    assert (run(command).returncode != 0) == is_enforced
+    assert subprocess.run(["/bin/bash", "-c", command], capture_output=True).returncode == 0
 
 
 def test_an_office_program_that_makes_nothing_is_told(tmp_path: Path, no_office: None) -> None:

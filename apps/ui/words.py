@@ -60,8 +60,8 @@ CHINESE = {
     ),
     "Start the demo": "开始演示",
     "Use your own documents": "使用自己的文档",
-    "PDFs, Office files, e-books, pictures: reports, papers, slides, scans. They stay on this machine.": (
-        "PDF、Office 文件、电子书和图片：报告、论文、幻灯片、扫描件、照片，均保留在本机。"
+    "PDFs, Office files, e-books, web pages, text and pictures. They stay on this machine.": (
+        "PDF、Office 文件、电子书、网页、文本和图片，均保留在本机。"
     ),
     "Reading {file}: page {done} of {total}": "正在读取 {file}：第 {done} 页，共 {total} 页",
     "Waiting for another program that writes to this collection …": "等待另一个正在写入此文档集的程序……",
