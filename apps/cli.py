@@ -19,6 +19,7 @@ from apps import cli_eval, cli_eval_answers  # noqa: F401  # the second adds its
 from apps.options import (
     BaseUrl,
     Check,
+    Chroma,
     Contrast,
     Debug,
     Generator,
@@ -101,6 +102,7 @@ def ingest(
     base_url: BaseUrl = None,
     model: Model = None,
     load_in_4bit: LoadIn4bit = None,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -117,7 +119,10 @@ def ingest(
         chosen = settings(locals())
         describer = _describer(chosen) if describe_pictures else None
         encoders = load_encoders(chosen)
-        with Index.open(chosen.store, create=True) as index, show_progress(enabled=not as_json) as on_progress:
+        with (
+            Index.open(chosen.store, create=True, chroma=chosen.chroma) as index,
+            show_progress(enabled=not as_json) as on_progress,
+        ):
             report = ingest_files(
                 index,
                 sources,
@@ -160,6 +165,7 @@ def ask(
     unsupported: Unsupported = None,
     document: Names = None,
     top_k: Pages = 8,
+    chroma: Chroma = None,
     html: Annotated[
         Path | None, typer.Option(help="Also write one HTML file that shows the cited pages with their regions.")
     ] = None,
@@ -210,6 +216,7 @@ def search(
     reranker: Reranker = None,
     document: Names = None,
     top_k: Pages = 10,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -247,6 +254,7 @@ def list_documents(store: Store = None, as_json: Json = False, debug: Debug = Fa
 def remove(
     names: Annotated[list[str], typer.Argument(help="File names, paths or ids, as  mmrag list  shows them.")],
     store: Store = None,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -254,7 +262,7 @@ def remove(
     with errors(debug):
         from mmrag.retrieve import resolve_documents
 
-        with _index(store) as index:
+        with _index(store, chroma) as index:
             ids = list(dict.fromkeys(resolve_documents(index, names) or ()))
             gone = [d for d in index.documents() if d.id in ids]
             with index.writing():
@@ -307,6 +315,7 @@ def doctor(
     model: Model = None,
     max_visual_tokens: MaxVisualTokens = None,
     load_in_4bit: LoadIn4bit = None,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -415,10 +424,11 @@ def main() -> None:
 # -- shared by the commands ------------------------------------------------------------------------------------------
 
 
-def _index(store: Path | None) -> Index:
+def _index(store: Path | None, chroma: str | None = None) -> Index:
     from mmrag.index import Index
 
-    return Index.open(settings(locals()).store)
+    chosen = settings({"store": store, "chroma": chroma})
+    return Index.open(chosen.store, chroma=chosen.chroma)
 
 
 def _open(settings: Settings) -> Rag:

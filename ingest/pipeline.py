@@ -61,7 +61,7 @@ def ingest_into(
 ) -> Report:
     """Ingest into the store in folder `store`, made if there is none; `choices` as in `mmrag.settings.Settings`."""
     settings = load_settings(profile, store=Path(store), **choices)
-    with Index.open(settings.store, create=True) as index:
+    with Index.open(settings.store, create=True, chroma=settings.chroma) as index:
         return ingest_files(index, sources, load_encoders(settings), describer=describer)
 
 

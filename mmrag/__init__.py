@@ -26,6 +26,7 @@ from mmrag.errors import (
     StoreError,
     StoreMismatch,
     StoreNotFound,
+    StoreUnreachable,
     UnreadableFile,
     UsageError,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "StoreError",
     "StoreMismatch",
     "StoreNotFound",
+    "StoreUnreachable",
     "UnreadableFile",
     "UsageError",
     "Word",

@@ -9,7 +9,8 @@
     ├── StoreError            the store on disk
     │   ├── StoreNotFound     there is none at this path yet
     │   ├── StoreMismatch     it was built by other encoders or another version
-    │   └── StoreBusy         another process is writing to it
+    │   ├── StoreBusy         another process is writing to it
+    │   └── StoreUnreachable  the server with its vectors does not answer
     └── DocumentError         one file or page; the rest of a batch goes on
         ├── UnreadableFile    missing, not permitted, empty, damaged or of an unknown kind
         └── EncryptedFile     needs a password
@@ -63,6 +64,10 @@ class StoreMismatch(StoreError):
 
 class StoreBusy(StoreError):
     """Another process is writing to the store."""
+
+
+class StoreUnreachable(StoreError):
+    """The server that holds the store's vectors does not answer."""
 
 
 class DocumentError(MmragError):

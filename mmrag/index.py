@@ -13,12 +13,15 @@ to `mmrag.ledger` and `mmrag.vectors` alone.
 A document is visible once the ledger has committed it. Its vectors are written before and erased after, under a journal
 row, so that whatever a killed process left half done is swept up by the next writer. The commit that ends such a change
 counts the ledger's version up: whoever asks after it, in any thread or process, opens the vectors anew.
+
+The vectors can be on a Chroma server instead, in collections named by the store's own id. The ledger remembers where.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,6 +30,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from mmrag.chroma import ChromaServer, reach
 from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
 from mmrag.ledger import Ledger
 from mmrag.rows import (
@@ -41,15 +45,18 @@ from mmrag.rows import (
     to_page,
     to_region,
 )
+from mmrag.settings import is_base_url, same_origin
 from mmrag.text import query_phrases, query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
-from mmrag.vectors import IMAGE, TEXT, VectorStore
+from mmrag.vectors import IMAGE, TEXT, Place, VectorStore
 
 FORMAT = "4"
 """Changes with the schema or with what is stored: a store of another format is refused, not misread."""
 
 # SQLite's words for what may be over at the next try, unlike a damaged file.
 _PASSING = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED", "SQLITE_READONLY")
+
+EMBEDDED = "embedded"
 
 Vectors = Mapping[str, Sequence[float]]
 """Vectors by chunk id."""
@@ -65,11 +72,17 @@ class Index:
         self.path = path
         self._ledger = ledger
         self._lock = FileLock(path / "lock")
-        self._vectors = VectorStore.shared(path / "chroma")
+        self._open = contextlib.ExitStack()
+        self._open.callback(ledger.close)
+        self._vectors: VectorStore
 
     @classmethod
-    def open(cls, path: Path | str, *, create: bool = False) -> Index:
-        """Open the store in folder `path`; raises StoreNotFound unless `create`."""
+    def open(cls, path: Path | str, *, create: bool = False, chroma: ChromaServer | None = None) -> Index:
+        """Open the store in folder `path`; raises StoreNotFound unless `create`.
+
+        A new store has its vectors on the server `chroma`, where one is given; one that has them elsewhere is refused
+        (StoreMismatch) where `chroma` was asked for by name. Its headers are sent to no other server.
+        """
         path = Path(path).expanduser().resolve()
         ledger = path / "ledger.sqlite3"
         if not ledger.is_file() and not create:
@@ -84,7 +97,7 @@ class Index:
                 f"The store at {path} cannot be opened ({error}): check the folder's permissions."
             ) from error
         try:
-            index._prepare()
+            index._prepare(chroma)
         except BaseException as error:
             index.close()
             if isinstance(error, sqlite3.Error) and error.sqlite_errorname.startswith(_PASSING):
@@ -101,38 +114,61 @@ class Index:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _prepare(self) -> None:
-        """Make the schema of a new ledger, refuse one of another format."""
+    def _prepare(self, chroma: ChromaServer | None) -> None:
+        """Make the schema of a new ledger, refuse one of another format, find its vectors."""
         self._ledger.use_wal()
         if not self._has_table("meta"):
-            with self.writing(wait=True):
+            if chroma:
+                reach(chroma)  # an address that was mistyped is not to be remembered
+            with self._held(wait=True):
                 if not self._has_table("meta"):  # two may have come to make the store at once
-                    self._make_schema()
+                    self._make_schema(chroma.address if chroma else EMBEDDED)
         found = self._meta("format")
         if found != FORMAT:
             raise StoreMismatch(
                 f"The store at {self.path} has format {found}, this mmrag reads {FORMAT}: ingest into a new --store."
             )
+        self._vectors = VectorStore.shared(self._place(chroma))
+        self._open.callback(self._vectors.release)
 
     def _has_table(self, name: str) -> bool:
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)))
 
-    def _make_schema(self) -> None:
+    def _make_schema(self, vectors: str) -> None:
         with self._ledger.transaction() as db:
             for statement in filter(str.strip, SCHEMA.split(";\n")):
                 db.execute(statement)
-            db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+            facts = {"format": FORMAT, "vectors": vectors, "id": secrets.token_hex(8)}
+            db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
 
     def close(self) -> None:
-        if not self._ledger.is_closed:
-            self._ledger.close()
-            self._vectors.release()
+        self._open.close()
 
     # -- what made the vectors -------------------------------------------------------------------------------------
 
     def _meta(self, key: str) -> str | None:
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
         return rows[0][0] if rows else None
+
+    @property
+    def server(self) -> ChromaServer | None:
+        """That which holds the vectors, if any does."""
+        return self._vectors.place.server
+
+    def _place(self, chroma: ChromaServer | None) -> Place:
+        address, folder = self._meta("vectors") or EMBEDDED, self.path / "chroma"
+        if chroma and chroma.is_named and chroma.address != address:
+            place = "in its own folder" if address == EMBEDDED else f"on the Chroma server at {address}"
+            raise StoreMismatch(
+                f"The store at {self.path} has its vectors {place}, not at {chroma.address}: leave --chroma out, or "
+                "ingest into a new --store."
+            )
+        if address == EMBEDDED:
+            return Place(folder)
+        if not is_base_url(address):
+            raise StoreError(f"The ledger in {self.path} is damaged (no server's address): ingest into a new --store.")
+        headers = chroma.headers if chroma and same_origin(chroma.address, address) else ()
+        return Place(folder, ChromaServer(address, headers), f"mmrag-{self._meta('id')}")
 
     def require_encoders(self, *, text: str, image: str) -> None:
         """Remember the encoders of an empty store, then refuse others: vectors of two models do not compare."""
@@ -154,6 +190,14 @@ class Index:
 
         While another process or thread holds it: StoreBusy, or its end is waited for.
         """
+        with self._held(wait):
+            self._vectors.forget()
+            self._vectors.reach(self._ledger.version())
+            self._sweep()
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, wait: bool) -> Iterator[None]:
         try:
             self._lock.acquire(timeout=-1 if wait else 0)
         except Timeout as error:
@@ -161,9 +205,6 @@ class Index:
                 f"Another mmrag process is writing to {self.path}: wait until it ends, or use another --store."
             ) from error
         try:
-            self._vectors.forget()
-            if self._has_table("journal"):
-                self._sweep()
             yield
         finally:
             self._lock.release()

@@ -1,10 +1,12 @@
 """Vectors by chunk id in two Chroma collections, text and image; searched by cosine.
 
-The only code that touches Chroma. Knows no ledger: whoever calls says by a version how fresh the vectors must be.
+With `mmrag.chroma`, the only code that touches Chroma. Knows no ledger: whoever calls says by a version how fresh the
+vectors must be.
 
 An embedded Chroma client keeps its graph in memory and never notices what another process writes; opened anew, it first
 applies what the other left in Chroma's log, which is a write as well. Two that write at once corrupt the vectors. So
 opening and writing happen under a file lock, a moment at a time, and a process has one client for all its threads.
+A server is one process that all ask: there the version counts for nothing and there is no file lock.
 """
 
 from __future__ import annotations
@@ -12,38 +14,54 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from mmrag.chroma import ChromaServer, start_client, start_embedded, stop, trouble
 from mmrag.errors import StoreBusy, StoreError
 
 TEXT, IMAGE = "text", "image"
 _PATIENCE = 120.0
 """Seconds. Another process holds the lock while it writes a batch: mostly far below one, a few for a huge document."""
 
-_shared: dict[Path, VectorStore] = {}
+_BATCH = 1000
+"""Vectors in one request: of 4,096 dimensions, 22 MB of the 40 that a server takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store's vectors are: in `folder`, or on a server in collections whose names begin with `prefix`."""
+
+    folder: Path
+    server: ChromaServer | None = None
+    prefix: str = "mmrag"
+
+
+_shared: dict[Place, VectorStore] = {}
 _sharing = threading.Lock()
 
 
 class VectorStore:
     """Made by `shared`, and to be released."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self._users = 0
         self._lock = threading.RLock()
-        self._client: Any = None
+        self._system: Any = None
         self._collections: dict[str, Any] = {}
-        self._version = -1
+        self._version: float = -1
 
     @classmethod
-    def shared(cls, folder: Path) -> Self:
-        """The one of this process for `folder`."""
+    def shared(cls, place: Place) -> Self:
+        """The one of this process for `place`."""
         with _sharing:
-            store = _shared.setdefault(folder, cls(folder))
+            store = _shared.setdefault(place, cls(place))
             store._users += 1
             return store  # type: ignore[return-value]  # of this very class
 
@@ -52,16 +70,22 @@ class VectorStore:
             self._users -= 1
             if self._users == 0:
                 self.forget()
-                del _shared[self.folder]
+                del _shared[self.place]
 
     def forget(self) -> None:
         """Open anew before the next use, whatever the version: a killed writer may have left what no version counts."""
         with self._lock:
             self._version = -1
             self._collections = {}
-            client, self._client = self._client, None
-            if client:
-                client.close()
+            system, self._system = self._system, None
+            if system:
+                stop(system)
+
+    def reach(self, version: int) -> None:
+        """StoreError where a server cannot be used, before any work is done for it."""
+        if self.place.server:
+            with self._fresh(version):
+                pass
 
     def written(self, version: int) -> None:
         """This process alone led to `version`: what was open on the one before holds all that was written."""
@@ -116,7 +140,7 @@ class VectorStore:
     ) -> None:
         """`pages` by chunk id."""
         with self._fresh(version), self._alone():
-            ids, size = list(vectors), self._client.get_max_batch_size()
+            ids, size = list(vectors), min(_BATCH, self._api.get_max_batch_size())
             for batch in (ids[i : i + size] for i in range(0, len(ids), size)):
                 self._collections[name].upsert(
                     ids=batch,
@@ -139,59 +163,67 @@ class VectorStore:
         """With the client to oneself among the threads, and open on what was written up to `version`."""
         from chromadb.errors import ChromaError
 
+        server = self.place.server
         with self._lock:
             try:
                 if self._version < version:
                     with self._alone():
                         self._open(version)
                 yield
-            except ChromaError as error:
-                raise StoreError(
-                    f"The vectors in {self.folder.parent} cannot be used ({error}): make room if the disk is full, "
-                    "else remove the folder and ingest again."
-                ) from error
+            except StoreError:
+                raise
+            except Exception as error:
+                if server:
+                    raise trouble(server.address, error) from error
+                if isinstance(error, ChromaError):
+                    raise StoreError(
+                        f"The vectors in {self.place.folder.parent} cannot be used ({error}): make room if the disk is "
+                        "full, else remove the folder and ingest again."
+                    ) from error
+                raise
 
     def _open(self, version: int) -> None:
+        from chromadb.api.models.Collection import Collection as ChromaCollection
+
         self.forget()
-        self._client = _client(self.folder)
+        server = self.place.server
+        self._system = start_client(server) if server else start_embedded(self.place.folder)
         for name in (TEXT, IMAGE):
-            collection = self._client.get_or_create_collection(
-                f"mmrag-{name}", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
-            )
+            model = self._model(f"{self.place.prefix}-{name}", is_new=version == 0 or server is None)
+            collection = ChromaCollection(client=self._api, model=model, embedding_function=None)
             collection.count()  # at the first use Chroma applies its log, which must happen under the lock
             self._collections[name] = collection
-        self._version = version
+        self._version = inf if server else version
+
+    def _model(self, name: str, *, is_new: bool) -> Any:
+        """A server that lost what it held must not look like one that holds nothing yet."""
+        if is_new:
+            return self._api.get_or_create_collection(name, configuration={"hnsw": {"space": "cosine"}})
+        return self._api.get_collection(name)
+
+    @property
+    def _api(self) -> Any:
+        from chromadb.api import ServerAPI
+
+        return self._system.instance(ServerAPI)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process opens or writes."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_name("vectors.lock"), timeout=_PATIENCE, poll_interval=0.01)
+        if self.place.server:
+            yield
+            return
+        folder = self.place.folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name("vectors.lock"), timeout=_PATIENCE, poll_interval=0.01)
         try:
             lock.acquire()
         except Timeout as error:
             raise StoreBusy(
-                f"Another mmrag process has held the vectors in {self.folder.parent} for {_PATIENCE:.0f} s: "
+                f"Another mmrag process has held the vectors in {folder.parent} for {_PATIENCE:.0f} s: "
                 "wait until it ends, or stop it."
             ) from error
         try:
             yield
         finally:
             lock.release()
-
-
-def _client(folder: Path) -> Any:
-    """A client over a system of its own.
-
-    `PersistentClient` would join a system that this process has open on the folder already, however stale, and one
-    that failed to start would stay in its way for good.
-    """
-    from chromadb.api import ServerAPI
-    from chromadb.api.client import Client
-    from chromadb.config import Settings, System
-
-    api: Any = ServerAPI  # abstract: the settings choose the class
-    system = System(Settings(anonymized_telemetry=False, is_persistent=True, persist_directory=str(folder)))
-    system.instance(api)
-    system.start()
-    return Client.from_system(system)

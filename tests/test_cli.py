@@ -605,6 +605,7 @@ def test_the_public_names() -> None:
         "StoreError",
         "StoreMismatch",
         "StoreNotFound",
+        "StoreUnreachable",
         "UnreadableFile",
         "UsageError",
         "Word",
