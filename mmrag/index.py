@@ -8,11 +8,13 @@ to `mmrag.ledger` and `mmrag.vectors` alone.
       chroma/           vectors by chunk id
       files/            a copy of every source file, named by its content
       lock              held while a process writes
+      writer.json       which process that is
       vectors.lock      held for the moments in which a process opens or changes the vectors
 
 A document is visible once the ledger has committed it. Its vectors are written before and erased after, under a journal
-row, so that whatever a killed process left half done is swept up by the next writer. The commit that ends such a change
-counts the ledger's version up: whoever asks after it, in any thread or process, opens the vectors anew.
+row, so that whatever a killed process left half done is swept up by the next writer. The vectors of each version of a
+document are a generation of their own, and only those of the committed one are found. The commit that ends such a
+change counts the ledger's version up: whoever asks after it, in any thread or process, opens the vectors anew.
 
 The vectors can be on a Chroma server instead, in collections named by the store's own id. The ledger remembers where.
 """
@@ -22,25 +24,26 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import shutil
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
-
 from mmrag.chroma import ChromaServer, reach
-from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
+from mmrag.disk import copy_durably, room_on, sync
+from mmrag.errors import StoreError, StoreMismatch, StoreNotFound
 from mmrag.ledger import Ledger
+from mmrag.lock import WriterLock
 from mmrag.rows import (
     CHUNK,
     PAGE,
     REGION,
-    SCHEMA,
     delete,
     insert,
     link,
+    make_schema,
+    release,
+    remember_vectors,
     to_chunk,
     to_page,
     to_region,
@@ -48,9 +51,9 @@ from mmrag.rows import (
 from mmrag.settings import is_base_url, same_origin
 from mmrag.text import query_phrases, query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
-from mmrag.vectors import IMAGE, TEXT, Place, VectorStore
+from mmrag.vectors import IMAGE, TEXT, Key, Place, VectorStore
 
-FORMAT = "4"
+FORMAT = "5"
 """Changes with the schema or with what is stored: a store of another format is refused, not misread."""
 
 # SQLite's words for what may be over at the next try, unlike a damaged file.
@@ -71,7 +74,7 @@ class Index:
     def __init__(self, path: Path, ledger: Ledger) -> None:
         self.path = path
         self._ledger = ledger
-        self._lock = FileLock(path / "lock")
+        self._lock = WriterLock(path)
         self._open = contextlib.ExitStack()
         self._open.callback(ledger.close)
         self._vectors: VectorStore
@@ -93,18 +96,13 @@ class Index:
             path.mkdir(parents=True, exist_ok=True)
             index = cls(path, Ledger(ledger))
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"The store at {path} cannot be opened ({error}): check the folder's permissions."
-            ) from error
+            raise _unusable(path, error) from error
         try:
             index._prepare(chroma)
         except BaseException as error:
             index.close()
-            if isinstance(error, sqlite3.Error) and error.sqlite_errorname.startswith(_PASSING):
-                raise StoreError(f"The store at {path} cannot be used now: {error}.") from error
             if isinstance(error, sqlite3.Error):
-                advice = "remove the folder and ingest again"
-                raise StoreError(f"The ledger in {path} is damaged ({error}): {advice}.") from error
+                raise _unusable(path, error) from error
             raise
         return index
 
@@ -120,7 +118,7 @@ class Index:
         if not self._has_table("meta"):
             if chroma:
                 reach(chroma)  # an address that was mistyped is not to be remembered
-            with self._held(wait=True):
+            with self._lock.held(wait=True, on_wait=lambda said: None):
                 if not self._has_table("meta"):  # two may have come to make the store at once
                     self._make_schema(chroma.address if chroma else EMBEDDED)
         found = self._meta("format")
@@ -136,8 +134,7 @@ class Index:
 
     def _make_schema(self, vectors: str) -> None:
         with self._ledger.transaction() as db:
-            for statement in filter(str.strip, SCHEMA.split(";\n")):
-                db.execute(statement)
+            make_schema(db)
             facts = {"format": FORMAT, "vectors": vectors, "id": secrets.token_hex(8)}
             db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
 
@@ -185,60 +182,66 @@ class Index:
     # -- writing ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def writing(self, *, wait: bool = False) -> Iterator[None]:
+    def writing(self, *, wait: bool = False, on_wait: Callable[[str], None] = lambda said: None) -> Iterator[None]:
         """Hold the store for writing and sweep up what a killed writer left; inside, a thread may say so once more.
 
-        While another process or thread holds it: StoreBusy, or its end is waited for.
+        While another process or thread holds it: StoreBusy, or its end is waited for, which `on_wait` hears.
         """
-        with self._held(wait):
-            self._vectors.forget()
+        with self._held(wait=wait, on_wait=on_wait):
             self._vectors.reach(self._ledger.version())
-            self._sweep()
+            with room_on(self.path):
+                for (document_id,) in self._rows("SELECT document_id FROM journal"):
+                    self._finish(document_id)
             yield
 
     @contextlib.contextmanager
-    def _held(self, wait: bool) -> Iterator[None]:
-        try:
-            self._lock.acquire(timeout=-1 if wait else 0)
-        except Timeout as error:
-            raise StoreBusy(
-                f"Another mmrag process is writing to {self.path}: wait until it ends, or use another --store."
-            ) from error
-        try:
+    def inspecting(self) -> Iterator[tuple[Ledger, VectorStore]]:
+        """Both halves of the store, held against writers and not swept: for `mmrag.check`, which looks below."""
+        with self._held(wait=False, on_wait=lambda said: None):
+            yield self._ledger, self._vectors
+
+    @contextlib.contextmanager
+    def _held(self, *, wait: bool, on_wait: Callable[[str], None]) -> Iterator[None]:
+        with self._lock.held(wait=wait, on_wait=on_wait):
+            self._vectors.forget()
             yield
-        finally:
-            self._lock.release()
 
-    def _sweep(self) -> None:
-        for (document_id,) in self._rows("SELECT document_id FROM journal"):
-            if self.document(document_id) is None:
-                self._erase(document_id)
-            else:  # the version before is still there, though vectors of its chunks may be the new one's
-                kinds = dict(self._rows("SELECT id, kind FROM chunks WHERE document_id = ?", (document_id,)))
-                pictures = [i for i, kind in kinds.items() if kind == RegionKind.PICTURE]
-                self._keep_vectors(document_id, kinds, pictures)
-            self._end(document_id)
+    @contextlib.contextmanager
+    def _changing(self, document_id: str) -> Iterator[None]:
+        """Under a journal row, that the change inside takes back itself or leaves to `_finish`."""
+        with room_on(self.path):
+            if self._rows("SELECT 1 FROM journal WHERE document_id = ?", (document_id,)):
+                self._finish(document_id)  # of a change that failed
+            with self._ledger.transaction() as db:
+                db.execute("INSERT INTO journal VALUES (?)", (document_id,))
+            try:
+                yield
+            except Exception:
+                with contextlib.suppress(Exception):  # or the next writer does it
+                    self._finish(document_id)
+                raise
 
-    def _begin(self, document_id: str) -> None:
-        with self._ledger.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO journal VALUES (?)", (document_id,))
-
-    def _end(self, document_id: str) -> None:
+    def _finish(self, document_id: str) -> None:
+        """Erase what a change leaves over, whether or not it was committed; then it is done with."""
+        version, generation = self._ledger.version(), self._generation(document_id)
+        for name in (TEXT, IMAGE):
+            self._vectors.keep_only(name, document_id, generation, version=version)
+        if generation is None and (files := self.path / "files").exists():
+            for copy in files.glob(f"{document_id}*"):
+                copy.unlink()
+            sync(files)
+        self._vectors.sync()
         with self._ledger.transaction() as db:
             db.execute("DELETE FROM journal WHERE document_id = ?", (document_id,))
             version = self._ledger.count_version()
         self._vectors.written(version)
 
-    def _erase(self, document_id: str) -> None:
-        """Vectors and file copy of a document that the ledger no longer shows."""
-        self._keep_vectors(document_id, (), ())
-        for copy in (self.path / "files").glob(f"{document_id}*"):
-            copy.unlink()
-
-    def _keep_vectors(self, document_id: str, text: Collection[str], image: Collection[str]) -> None:
-        version = self._ledger.version()
-        for name, ids in ((TEXT, text), (IMAGE, image)):
-            self._vectors.keep_only(name, document_id, ids, version=version)
+    def _generation(self, document_id: str) -> int | None:
+        """None where there is no such document."""
+        sql = """SELECT coalesce(v.generation, 0) FROM documents d LEFT JOIN vectors v ON v.document_id = d.id
+                 WHERE d.id = ?"""
+        rows = self._rows(sql, (document_id,))
+        return rows[0][0] if rows else None
 
     def add(
         self,
@@ -254,69 +257,73 @@ class Index:
 
         `source` is the original file, or the store's own copy where that is all there is.
         """
-        self._begin(document.id)
-        self._copy_source(document, source)
-        self._upsert(document.id, {chunk.id: chunk.page for chunk in chunks}, text_vectors, image_vectors)
-        replaced = self.at_path(document.path)
-        with self._ledger.transaction() as db:
-            held = [row[0] for row in db.execute("SELECT path FROM sources WHERE document_id = ?", (document.id,))]
-            is_known = db.execute("SELECT 1 FROM documents WHERE id = ?", (document.id,)).fetchone() is not None
-            delete(db, document.id)
-            insert(db, document, pages, chunks)
-            for path in (*held, document.path):
-                link(db, path, document.id)
-            if not is_known:
-                db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
-            version = self._ledger.count_version()
-        self._vectors.written(version)
-        if is_known:
-            self._keep_vectors(document.id, text_vectors, image_vectors)
-            self._end(document.id)
-        if replaced and replaced.id != document.id:
-            self._release(replaced.id)
+        with self._changing(document.id):
+            self._copy_source(document, source)
+            before = self._generation(document.id)
+            of = {chunk.id: chunk.page for chunk in chunks}
+            generation = self._write_vectors(document.id, before, of, text_vectors, image_vectors)
+            with self._ledger.transaction() as db:
+                held = [row[0] for row in db.execute("SELECT path FROM sources WHERE document_id = ?", (document.id,))]
+                delete(db, document.id)
+                insert(db, document, pages, chunks)
+                remember_vectors(db, document.id, generation, len(text_vectors), len(image_vectors))
+                gone = [link(db, path, document.id) for path in (*held, document.path)]
+                if before is None:
+                    db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
+                version = self._ledger.count_version()
+            self._vectors.written(version)
+            if before is not None:
+                self._finish(document.id)
+        for document_id in filter(None, gone):
+            self._finish(document_id)
 
-    def _upsert(self, document_id: str, pages: Mapping[str, int], text: Vectors, image: Vectors) -> None:
-        version = self._ledger.version()
+    def _write_vectors(
+        self, document_id: str, before: int | None, pages: Mapping[str, int], text: Vectors, image: Vectors
+    ) -> int:
+        """Returns their generation, which is not visible yet."""
+        version, generation = self._ledger.version(), (before or 0) + 1
         for name, vectors in ((TEXT, text), (IMAGE, image)):
-            self._vectors.upsert(name, document_id, pages, vectors, version=version)
+            self._vectors.upsert(name, document_id, generation, pages, vectors, version=version)
+        self._vectors.sync()
+        return generation
+
+    def replace_vectors(self, document_id: str, *, text_vectors: Vectors, image_vectors: Vectors) -> None:
+        """Put these in the place of all vectors of a document, in one step."""
+        pages = dict(self._rows("SELECT id, page FROM chunks WHERE document_id = ?", (document_id,)))
+        with self._changing(document_id):
+            before = self._generation(document_id)
+            generation = self._write_vectors(document_id, before, pages, text_vectors, image_vectors)
+            with self._ledger.transaction() as db:
+                remember_vectors(db, document_id, generation, len(text_vectors), len(image_vectors))
+                version = self._ledger.count_version()
+            self._vectors.written(version)
+            self._finish(document_id)
 
     def link(self, path: str, name: str, document_id: str) -> None:
         """Note that `path` holds the content of a known document; a moved file takes its new name along."""
-        replaced, document = self.at_path(path), self.document(document_id)
-        with self._ledger.transaction() as db:
-            link(db, path, document_id)
-            if document and not Path(document.path).exists():
-                db.execute("DELETE FROM sources WHERE path = ?", (document.path,))
-                db.execute("UPDATE documents SET path = ?, name = ? WHERE id = ?", (path, name, document_id))
-        if replaced and replaced.id != document_id:
-            self._release(replaced.id)
+        document = self.document(document_id)
+        with room_on(self.path):
+            with self._ledger.transaction() as db:
+                gone = link(db, path, document_id)
+                if document and not Path(document.path).exists():
+                    db.execute("DELETE FROM sources WHERE path = ?", (document.path,))
+                    db.execute("UPDATE documents SET path = ?, name = ? WHERE id = ?", (path, name, document_id))
+            if gone:
+                self._finish(gone)
 
     def remove(self, document_id: str) -> None:
         """Leave nothing of a document behind."""
-        with self._ledger.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO journal VALUES (?)", (document_id,))
-            delete(db, document_id)
-        self._erase(document_id)
-        self._end(document_id)
-
-    def _release(self, document_id: str) -> None:
-        """A path stopped holding this document: remove it, unless another path still does."""
-        with self._ledger.transaction() as db:
-            row = db.execute("SELECT path FROM sources WHERE document_id = ?", (document_id,)).fetchone()
-            if row:  # it lives on under the name of a copy
-                name = Path(row[0]).name
-                db.execute("UPDATE documents SET path = ?, name = ? WHERE id = ?", (row[0], name, document_id))
-        if row is None:
-            self.remove(document_id)
+        with room_on(self.path):
+            with self._ledger.transaction() as db:
+                release(db, document_id)
+            self._finish(document_id)
 
     def _copy_source(self, document: Document, source: Path) -> None:
         target = self.source(document)
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        copy_durably(source, target)
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
@@ -324,8 +331,29 @@ class Index:
         self, name: str, vector: Sequence[float], *, top_k: int, documents: Sequence[str] | None = None
     ) -> list[tuple[str, float]]:
         """Chunk ids by cosine (-1..1) to `vector` in the `TEXT` or `IMAGE` collection, best first."""
-        version = self._ledger.version()
-        return self._vectors.nearest(name, vector, top_k=top_k, documents=documents, version=version)
+        wanted = top_k
+        while True:
+            version = self._ledger.version()
+            hits = self._vectors.nearest(name, vector, top_k=wanted, documents=documents, version=version)
+            seen = self._visible(hits)
+            if len(seen) >= top_k or len(hits) < wanted:
+                return seen[:top_k]
+            wanted *= 2  # what is being written at this moment takes the places of others
+
+    def _visible(self, hits: Sequence[tuple[Key, float]]) -> list[tuple[str, float]]:
+        """Of them what is committed, or was when this thread began to read: what was replaced since is erased."""
+        ids = [key.chunk_id for key, _ in hits]
+        sql = f"""SELECT c.id, v.generation FROM chunks c JOIN vectors v ON v.document_id = c.document_id
+                  WHERE c.id IN ({_marks(ids)})"""  # noqa: S608
+        known = set(self._rows(sql, ids))
+        if any(key not in known for key, _ in hits):
+            with self._ledger.latest() as db:
+                known.update(db.execute(sql, ids))
+        found: dict[str, float] = {}
+        for key, cosine in hits:
+            if key in known:
+                found.setdefault(key.chunk_id, cosine)
+        return list(found.items())
 
     # -- full text -------------------------------------------------------------------------------------------------
 
@@ -458,6 +486,16 @@ class Index:
             counts = {t: self._rows(f"SELECT count(*) FROM {t}")[0][0] for t in tables}  # noqa: S608
             version = self._ledger.version()
         return counts | {f"{name}_vectors": self._vectors.count(name, version=version) for name in (TEXT, IMAGE)}
+
+
+def _unusable(path: Path, error: OSError | sqlite3.Error) -> StoreError:
+    name = getattr(error, "sqlite_errorname", "SQLITE_CANTOPEN")
+    if name == "SQLITE_CANTOPEN":
+        return StoreError(f"The store at {path} cannot be opened ({error}): check the folder's permissions.")
+    if name.startswith(_PASSING):
+        return StoreError(f"The store at {path} cannot be used now: {error}.")
+    advice = f"remove the folder and ingest again; copies of its files lie in {path / 'files'}"
+    return StoreError(f"The ledger in {path} is damaged ({error}): {advice}.")
 
 
 def _marks(values: Sequence[Any]) -> str:

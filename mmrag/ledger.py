@@ -39,6 +39,15 @@ class Ledger:
                 _roll_back(db)
 
     @contextmanager
+    def latest(self) -> Iterator[sqlite3.Connection]:
+        """What is committed now, also inside of `reading`."""
+        db = self._take()
+        try:
+            yield db
+        finally:
+            self._give_back(db)
+
+    @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All that is written inside becomes visible at its end, or none of it where it fails."""
         with self._connection() as db:
@@ -91,7 +100,8 @@ class Ledger:
             if self._idle:
                 return self._idle.pop()
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        db.executescript("PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000;")
+        # A commit must outlive a loss of power: what it counts on elsewhere is erased right after it.
+        db.executescript("PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000; PRAGMA synchronous = FULL;")
         return db
 
     def _give_back(self, db: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmrag.questions import leading_label
@@ -38,6 +39,11 @@ CREATE TABLE chunks (
     page INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, context TEXT NOT NULL,
     spans TEXT NOT NULL, description TEXT NOT NULL);
 CREATE INDEX chunks_of_page ON chunks (document_id, page);
+CREATE TABLE vectors (
+    document_id TEXT PRIMARY KEY REFERENCES documents ON DELETE CASCADE,
+    generation INTEGER NOT NULL, text INTEGER NOT NULL, image INTEGER NOT NULL);
+"""
+FULL_TEXT = """
 CREATE VIRTUAL TABLE chunks_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
 CREATE VIRTUAL TABLE pages_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
 """
@@ -101,8 +107,7 @@ def insert(db: sqlite3.Connection, document: Document, pages: Sequence[Page], ch
             f"INSERT INTO pages (document_id, {PAGE}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
             page_row(document_id, page),
         )
-        text = " ".join(region.text for region in page.regions)
-        db.execute("INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (cursor.lastrowid, " ".join(tokens(text))))
+        _index_page(db, cursor.lastrowid, (region.text for region in page.regions))
         db.executemany(
             "INSERT INTO regions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (region_row(document_id, page.number, i, region) for i, region in enumerate(page.regions)),
@@ -112,10 +117,37 @@ def insert(db: sqlite3.Connection, document: Document, pages: Sequence[Page], ch
             f"INSERT INTO chunks ({CHUNK}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             chunk_row(chunk),
         )
-        db.execute(
-            "INSERT INTO chunks_fts (rowid, tokens) VALUES (?, ?)",
-            (cursor.lastrowid, " ".join(tokens(chunk.encoded_text))),
-        )
+        _index_chunk(db, cursor.lastrowid, chunk)
+
+
+def _index_page(db: sqlite3.Connection, rowid: int | None, texts: Iterable[str]) -> None:
+    words = " ".join(tokens(" ".join(texts)))
+    db.execute("INSERT INTO pages_fts (rowid, tokens) VALUES (?, ?)", (rowid, words))
+
+
+def _index_chunk(db: sqlite3.Connection, rowid: int | None, chunk: Chunk) -> None:
+    words = " ".join(tokens(chunk.encoded_text))
+    db.execute("INSERT INTO chunks_fts (rowid, tokens) VALUES (?, ?)", (rowid, words))
+
+
+def make_schema(db: sqlite3.Connection) -> None:
+    _execute_each(db, SCHEMA + FULL_TEXT)
+
+
+def index_anew(db: sqlite3.Connection) -> None:
+    """Make the full text once more from what the tables hold."""
+    _execute_each(db, "DROP TABLE chunks_fts;\nDROP TABLE pages_fts;\n" + FULL_TEXT)
+    for rowid, *row in db.execute(f"SELECT rowid, {CHUNK} FROM chunks"):  # noqa: S608
+        _index_chunk(db, rowid, to_chunk(row))
+    for rowid, *page in db.execute("SELECT rowid, document_id, number FROM pages"):
+        texts = db.execute("SELECT text FROM regions WHERE document_id = ? AND page = ? ORDER BY ordinal", page)
+        _index_page(db, rowid, (text for (text,) in texts))
+
+
+def _execute_each(db: sqlite3.Connection, statements: str) -> None:
+    """Unlike `executescript`, inside of the transaction that is open."""
+    for statement in filter(str.strip, statements.split(";\n")):
+        db.execute(statement)
 
 
 def delete(db: sqlite3.Connection, document_id: str) -> None:
@@ -125,5 +157,26 @@ def delete(db: sqlite3.Connection, document_id: str) -> None:
     db.execute("DELETE FROM documents WHERE id = ?", (document_id,))
 
 
-def link(db: sqlite3.Connection, path: str, document_id: str) -> None:
+def link(db: sqlite3.Connection, path: str, document_id: str) -> str | None:
+    """Note that `path` holds this document; the one that is thereby left without a path is released, and returned."""
+    before = db.execute("SELECT document_id FROM sources WHERE path = ?", (path,)).fetchone()
     db.execute("INSERT OR REPLACE INTO sources VALUES (?, ?)", (path, document_id))
+    if before is None or before[0] == document_id:
+        return None
+    other = db.execute("SELECT path FROM sources WHERE document_id = ?", before).fetchone()
+    if other:  # it lives on under the name of a copy
+        db.execute("UPDATE documents SET path = ?, name = ? WHERE id = ?", (*other, Path(other[0]).name, *before))
+        return None
+    release(db, before[0])
+    return str(before[0])
+
+
+def release(db: sqlite3.Connection, document_id: str) -> None:
+    """Delete a document, and note that more than its rows is to be erased."""
+    db.execute("INSERT OR REPLACE INTO journal VALUES (?)", (document_id,))
+    delete(db, document_id)
+
+
+def remember_vectors(db: sqlite3.Connection, document_id: str, generation: int, text: int, image: int) -> None:
+    """From now on these are the document's vectors: which generation, and how many of each kind."""
+    db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", (document_id, generation, text, image))

@@ -1,7 +1,8 @@
 """Vectors by chunk id in two Chroma collections, text and image; searched by cosine.
 
 With `mmrag.chroma`, the only code that touches Chroma. Knows no ledger: whoever calls says by a version how fresh the
-vectors must be.
+vectors must be, and by a generation which vectors belong together: those of a document's next version never take the
+place of the last.
 
 An embedded Chroma client keeps its graph in memory and never notices what another process writes; opened anew, it first
 applies what the other left in Chroma's log, which is a write as well. Two that write at once corrupt the vectors. So
@@ -11,25 +12,28 @@ A server is one process that all ask: there the version counts for nothing and t
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from mmrag.chroma import ChromaServer, start_client, start_embedded, stop, trouble
+from mmrag.disk import sync_below
 from mmrag.errors import StoreBusy, StoreError
 
 TEXT, IMAGE = "text", "image"
 _PATIENCE = 120.0
 """Seconds. Another process holds the lock while it writes a batch: mostly far below one, a few for a huge document."""
 
-_BATCH = 1000
+_BATCH = 1_000
 """Vectors in one request: of 4,096 dimensions, 22 MB of the 40 that a server takes."""
 
 
@@ -40,6 +44,29 @@ class Place:
     folder: Path
     server: ChromaServer | None = None
     prefix: str = "mmrag"
+
+
+class Key(NamedTuple):
+    """Under which a vector is kept."""
+
+    chunk_id: str
+    generation: int
+
+    def __str__(self) -> str:
+        return f"{self.chunk_id}@{self.generation}"
+
+    @classmethod
+    def read(cls, text: str) -> Key:
+        chunk_id, _, generation = text.rpartition("@")
+        return cls(chunk_id, int(generation)) if generation.isdecimal() else cls(text, -1)  # no key of ours
+
+
+class Kept(NamedTuple):
+    """A vector as it lies on the disk."""
+
+    key: Key
+    document_id: str
+    vector: NDArray[np.float32]
 
 
 _shared: dict[Place, VectorStore] = {}
@@ -103,8 +130,8 @@ class VectorStore:
         top_k: int,
         documents: Sequence[str] | None,
         version: int,
-    ) -> list[tuple[str, float]]:
-        """Chunk ids by cosine (-1..1) to `vector`, best first."""
+    ) -> list[tuple[Key, float]]:
+        """By cosine (-1..1) to `vector`, best first."""
 
         def query() -> Any:
             return self._collections[name].query(
@@ -123,7 +150,8 @@ class VectorStore:
                 with self._alone():
                     self._open(version)
                     found = query()
-        return [(i, 1.0 - distance) for i, distance in zip(found["ids"][0], found["distances"][0], strict=True)]
+        hits = zip(found["ids"][0], found["distances"][0], strict=True)
+        return [(Key.read(i), 1.0 - distance) for i, distance in hits]
 
     def count(self, name: str, *, version: int) -> int:
         with self._fresh(version):
@@ -133,28 +161,75 @@ class VectorStore:
         self,
         name: str,
         document_id: str,
+        generation: int,
         pages: Mapping[str, int],
         vectors: Mapping[str, Sequence[float]],
         *,
         version: int,
     ) -> None:
-        """`pages` by chunk id."""
+        """`pages` and `vectors` by chunk id."""
         with self._fresh(version), self._alone():
             ids, size = list(vectors), min(_BATCH, self._api.get_max_batch_size())
             for batch in (ids[i : i + size] for i in range(0, len(ids), size)):
                 self._collections[name].upsert(
-                    ids=batch,
+                    ids=[str(Key(i, generation)) for i in batch],
                     embeddings=[np.asarray(vectors[i], dtype=np.float32) for i in batch],
                     metadatas=[{"document": document_id, "page": pages[i]} for i in batch],
                 )
 
-    def keep_only(self, name: str, document_id: str, ids: Collection[str], *, version: int) -> None:
-        """Erase a document's vectors but those of `ids`."""
+    def keep_only(self, name: str, document_id: str, generation: int | None, *, version: int) -> None:
+        """Erase a document's vectors but those of one generation."""
         with self._fresh(version), self._alone():
-            collection = self._collections[name]
-            held = collection.get(where={"document": document_id}, include=[])["ids"]
-            if surplus := [i for i in held if i not in ids]:
-                collection.delete(ids=surplus)
+            held = self._collections[name].get(where={"document": document_id}, include=[])["ids"]
+            self._erase(name, [key for i in held if (key := Key.read(i)).generation != generation])
+
+    def erase(self, name: str, keys: Sequence[Key], *, version: int) -> None:
+        with self._fresh(version), self._alone():
+            self._erase(name, keys)
+
+    def _erase(self, name: str, keys: Sequence[Key]) -> None:
+        for start in range(0, len(keys), _BATCH):
+            batch = [key.chunk_id if key.generation < 0 else str(key) for key in keys[start : start + _BATCH]]
+            self._collections[name].delete(ids=batch)
+
+    def kept(self, name: str, *, version: int) -> Iterator[list[Kept]]:
+        """All that is on the disk, a batch at a time."""
+        for offset in range(0, self.count(name, version=version), _BATCH):
+            with self._fresh(version):
+                found = self._collections[name].get(limit=_BATCH, offset=offset, include=["embeddings", "metadatas"])
+            rows = zip(found["ids"], found["metadatas"], found["embeddings"], strict=True)
+            yield [Kept(Key.read(i), str((data or {}).get("document")), vector) for i, data, vector in rows]
+
+    def sync(self) -> None:
+        """What was written and erased is on the disk, and outlives a loss of power. A server sees to that itself."""
+        if self.place.server is None:
+            sync_below(self.place.folder)
+
+    def set_aside(self) -> str:
+        """Put what cannot be used out of the way and begin anew; returns where it lies now."""
+        if server := self.place.server:
+            return f"{self._set_aside_there()} on {server.address}"
+        folder = self.place.folder
+        with self._lock, self._alone():
+            self.forget()
+            for number in range(1, 1000):
+                target = folder.with_name(f"{folder.name}.damaged-{number}")
+                if not target.exists():
+                    break
+            if folder.exists():
+                folder.rename(target)
+            return str(target)
+
+    def _set_aside_there(self) -> str:
+        """In collections of another name."""
+        suffix = f"damaged-{secrets.token_hex(2)}"
+        with self._lock:
+            self.forget()
+            with self._fresh(0):  # which makes what the server has lost
+                for name, collection in self._collections.items():
+                    collection.modify(name=f"{self.place.prefix}-{name}-{suffix}")
+                self._open(0)
+        return f"{self.place.prefix}-*-{suffix}"
 
     # -- the client --------------------------------------------------------------------------------------------------
 
@@ -173,14 +248,15 @@ class VectorStore:
             except StoreError:
                 raise
             except Exception as error:
+                if not server and not isinstance(error, ChromaError):
+                    raise
+                self.forget()  # what failed half-way may go on failing in this client's memory
                 if server:
                     raise trouble(server.address, error) from error
-                if isinstance(error, ChromaError):
-                    raise StoreError(
-                        f"The vectors in {self.place.folder.parent} cannot be used ({error}): make room if the disk is "
-                        "full, else remove the folder and ingest again."
-                    ) from error
-                raise
+                raise StoreError(
+                    f"The vectors in {self.place.folder.parent} cannot be used ({error}): make room if the disk is "
+                    "full, else remove the folder and ingest again."
+                ) from error
 
     def _open(self, version: int) -> None:
         from chromadb.api.models.Collection import Collection as ChromaCollection

@@ -30,7 +30,7 @@ from test_index import (  # noqa: F401
     NOTHING,
     library,
     sample,
-    test_a_commit_that_fails_is_rolled_back_and_swept,
+    test_a_commit_that_fails_is_rolled_back_and_swept_at_once,
     test_a_reopened_store_holds_the_same,
     test_a_version_of_the_same_content_replaces_the_one_before_and_keeps_its_copies,
     test_an_empty_collection_has_no_nearest,
@@ -145,6 +145,19 @@ def test_a_server_that_lost_the_vectors_is_no_empty_one(index: Index, tmp_path: 
                 with pytest.raises(StoreError, match="does not hold the vectors of this store: start"):
                     ask()
             assert len(misled.documents()) == 1
+
+
+def test_what_is_set_aside_stays_and_the_store_begins_anew(index: Index, tmp_path: Path) -> None:
+    document = sample(tmp_path, "a.pdf", "wind").add_to(index)
+    with index.inspecting() as (_, vectors):
+        assert [kept.document_id for batch in vectors.kept(TEXT, version=1) for kept in batch] == [document.id]
+        aside = vectors.set_aside()
+    assert "damaged" in aside
+    assert index.counts()["text_vectors"] == 0
+    with index.writing():
+        index.remove(document.id)
+    sample(tmp_path, "a.pdf", "wind").add_to(index)
+    assert len(query(index, "wind")) == 1
 
 
 # -- settings --------------------------------------------------------------------------------------------------------

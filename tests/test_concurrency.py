@@ -130,7 +130,7 @@ def test_vectors_on_disk_that_no_version_counts_do_not_break_a_query(index: Inde
 import sys
 from mmrag.vectors import Place, VectorStore
 from pathlib import Path
-VectorStore.shared(Place(Path(sys.argv[1]))).upsert("text", sys.argv[2], {"x": 1}, {"x": [1.0] * 64}, version=99)
+VectorStore.shared(Place(Path(sys.argv[1]))).upsert("text", sys.argv[2], 1, {"x": 1}, {"x": [1.0] * 64}, version=99)
 """
     command = [sys.executable, "-c", program, str(index.path / "chroma"), added.document.id]
     subprocess.run(command, check=True, env={"PYTHONPATH": str(ROOT)})
