@@ -2,42 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from ingest.timing import Spent, spent, stage
 from mmrag.index import Vectors
 from mmrag.models import Encoders
 from mmrag.render import render_page
 from mmrag.tags import ZeroShotTagger
 from mmrag.types import Chunk, Page, RegionKind
 
+TASK_CHARACTERS = 12_000
+"""Of the texts that are encoded in one go, some 3,000 tokens: about a second, so that the last ones keep no core idle."""
 
-def encode(chunks: Sequence[Chunk], path: Path, encoders: Encoders) -> tuple[Vectors, Vectors]:
-    """Vectors of the text and of the image collection.
+Submit = Callable[..., "Future[tuple[Any, Spent]]"]
+"""Called with a function and its arguments, as an executor's `submit`."""
+
+
+class Encoding:
+    """The vectors of a document's chunks, while they are being made.
 
     Without an image encoder a picture is found by its caption, its words, the text around it and its description. What
     the text encoder cannot read (Chinese, for the bundled one) gets no vector: it would only be in the way of what it
     can. An image encoder's collection holds images alone: the vector of a description would lie nearer to every
     question than any image does, whatever they show. There a description is found by the legs that read text.
     """
-    worded = [chunk for chunk in chunks if chunk.encoded_text and encoders.reads(chunk.encoded_text)]
-    vectors = dict(
-        zip(
-            (chunk.id for chunk in worded),
-            encoders.text.get_text_embedding_batch([chunk.encoded_text for chunk in worded]),
-            strict=True,
-        )
-    )
-    text_vectors = {chunk.id: vectors[chunk.id] for chunk in worded if chunk.text or chunk.description}
-    pictures = [chunk for chunk in chunks if chunk.kind is RegionKind.PICTURE]
-    if encoders.image is None:
-        return text_vectors, {chunk.id: vectors[chunk.id] for chunk in pictures if chunk.id in vectors}
-    crops = [render_page(path, chunk.page, clip=chunk.box) for chunk in pictures]
-    return text_vectors, {
-        chunk.id: vector
-        for chunk, vector in zip(pictures, encoders.image.get_image_embedding_batch(crops), strict=True)
-    }
+
+    def __init__(self, chunks: Sequence[Chunk], source: Path, encoders: Encoders, submit: Submit, here: Submit) -> None:
+        """`submit` gives work to any process, `here` to this one, where big models are."""
+        self._chunks = chunks
+        self._pictures = [chunk for chunk in chunks if chunk.kind is RegionKind.PICTURE]
+        worded = [chunk for chunk in chunks if chunk.encoded_text and encoders.reads(chunk.encoded_text)]
+        # Sorted by length, texts of a batch need little padding.
+        self._worded = sorted(worded, key=lambda chunk: len(chunk.encoded_text))
+        send = submit if getattr(encoders.text, "runs_anywhere", False) else here
+        self._texts = [
+            send(_encode_texts, encoders.text, [chunk.encoded_text for chunk in task]) for task in _tasks(self._worded)
+        ]
+        self._has_images = encoders.image is not None
+        self._images = [here(_encode_images, encoders.image, source, self._pictures)] if self._has_images else []
+
+    def is_done(self) -> bool:
+        return all(future.done() for future in (*self._texts, *self._images))
+
+    def vectors(self, wait: Callable[[Future[Any]], tuple[Any, Spent]]) -> tuple[Vectors, Vectors]:
+        """Of the text and of the image collection; `wait` gives the result of a future, and hears what it cost."""
+        rows = [row for future in self._texts for row in wait(future)[0]]
+        vectors: dict[str, Sequence[float]] = dict(zip((chunk.id for chunk in self._worded), rows, strict=True))
+        text = {c.id: vectors[c.id] for c in self._chunks if c.id in vectors and (c.text or c.description)}
+        if not self._has_images:
+            return text, {chunk.id: vectors[chunk.id] for chunk in self._pictures if chunk.id in vectors}
+        images = [row for future in self._images for row in wait(future)[0]]
+        return text, dict(zip((chunk.id for chunk in self._pictures), images, strict=True))
+
+
+def _tasks(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    task: list[Chunk] = []
+    characters = 0
+    for chunk in chunks:
+        if task and characters + len(chunk.encoded_text) > TASK_CHARACTERS:
+            yield task
+            task, characters = [], 0
+        task.append(chunk)
+        characters += len(chunk.encoded_text)
+    if task:
+        yield task
+
+
+def _encode_texts(encoder: Any, texts: list[str]) -> tuple[Any, Spent]:
+    with stage("encoding text"):
+        vectors = np.asarray(encoder.get_text_embedding_batch(texts), dtype=np.float32)  # (texts, dim)
+    return vectors, spent()
+
+
+def _encode_images(encoder: Any, source: Path, pictures: Sequence[Chunk]) -> tuple[Any, Spent]:
+    with stage("encoding pictures"):
+        crops = [render_page(source, chunk.page, clip=chunk.box) for chunk in pictures]
+        vectors = encoder.get_image_embedding_batch(crops)
+    return vectors, spent()
 
 
 def tagged(pages: Sequence[Page], chunks: Sequence[Chunk], images: Vectors, tagger: ZeroShotTagger) -> list[Page]:

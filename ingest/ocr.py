@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import numpy as np
 
 from ingest.layout import LayoutBox, PlacedWord, text_width
 from ingest.tables import visual_rows
+from ingest.timing import stage
+from ingest.worker import threads
 from mmrag.once import once
 from mmrag.types import WHOLE_PAGE, BBox, RegionKind
 
@@ -34,7 +37,7 @@ def read_lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[Placed
     `image` shows the part `clip` of a page; boxes are fractions of the whole page.
     """
     pixels = np.asarray(image)  # (h, w, 3)
-    with _reading:
+    with _reading, stage("OCR"):
         result = _engine()(pixels[:, :, ::-1], text_score=MIN_CONFIDENCE)  # blue first, as OpenCV has it
     if result.boxes is None or result.txts is None:
         return [], []
@@ -119,7 +122,18 @@ def _follows(above: BBox, below: BBox) -> bool:
 @once
 def _engine() -> Any:
     # rapidocr logs every model that it opens, by a logger that it configures itself on import.
-    from rapidocr import RapidOCR
+    from rapidocr import EngineType, RapidOCR
 
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-    return RapidOCR(params={"Global.log_level": "error"})
+    # OpenVINO takes half the processor time of ONNX Runtime for these models.
+    engine = EngineType.OPENVINO if find_spec("openvino") else EngineType.ONNXRUNTIME
+    return RapidOCR(
+        params={
+            "Global.log_level": "error",
+            **{f"{model}.engine_type": engine for model in ("Det", "Cls", "Rec")},
+            f"EngineConfig.{engine.value}.{_THREADS[engine.value]}": threads() or -1,
+        }
+    )
+
+
+_THREADS = {"openvino": "inference_num_threads", "onnxruntime": "intra_op_num_threads"}

@@ -5,8 +5,12 @@ Knows PyMuPDF and image files; every coordinate dialect ends here, in fractions 
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +19,18 @@ from PIL import Image, UnidentifiedImageError
 
 from ingest import ocr
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
+from ingest.limits import Limits, megabytes
 from ingest.rules import ruled_grids
 from ingest.scan import joined_paragraphs, readable_copy
 from ingest.tables import Grid, holds_words
+from ingest.timing import stage
 from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
 from ingest.words import text_layer
-from mmrag.errors import EncryptedFile, UnreadableFile
+from mmrag.errors import EncryptedFile, UnreadableFile, brief
 from mmrag.render import IMAGE_DPI, image_frame, is_image, pdf_page_image
 from mmrag.types import WHOLE_PAGE, BBox, Page, RegionKind
+
+log = logging.getLogger(__name__)
 
 pymupdf.TOOLS.mupdf_display_errors(False)  # repairs of damaged files are MuPDF's own affair
 pymupdf.TOOLS.mupdf_display_warnings(False)
@@ -57,40 +65,98 @@ class FileFacts(NamedTuple):
     title: str
 
 
-def inspect_file(path: Path) -> FileFacts:
+def inspect_file(path: Path, limits: Limits = Limits()) -> FileFacts:  # noqa: B008  # immutable
     """Count pages and read the title; raises UnreadableFile or EncryptedFile with a sentence for the report."""
-    if is_image(path):
-        with _image_errors(path), Image.open(path) as image:
-            return FileFacts(getattr(image, "n_frames", 1), "")
+    if path.stat().st_size > limits.file_bytes:
+        size, most = megabytes(path.stat().st_size), megabytes(limits.file_bytes)
+        raise UnreadableFile(f"The file has {size}, more than {most}: allow more with --max-file-size, or split it.")
+    facts = _look_at_image(path, limits) if is_image(path) else _look_at_pdf(path)
+    if facts.page_count > limits.pages:
+        raise UnreadableFile(
+            f"The file has {facts.page_count:,} pages, more than {limits.pages:,}: allow more with --max-pages, "
+            "or split it."
+        )
+    return facts
+
+
+def _look_at_pdf(path: Path) -> FileFacts:
     with _open(path) as document:
         title = (document.metadata or {}).get("title") or ""
         return FileFacts(document.page_count, " ".join(title.split())[:200])
 
 
-def read_pages(path: Path, document_id: str, numbers: Sequence[int]) -> list[Page]:
-    """The pages with these numbers (1-based), with regions whose ids start with `document_id`."""
+def _look_at_image(path: Path, limits: Limits) -> FileFacts:
+    with _image_errors(path), Image.open(path) as image:
+        if image.width * image.height > limits.pixels:
+            raise UnreadableFile(
+                f"The image has {image.width * image.height / 1e6:,.0f} million pixels, more than "
+                f"{limits.pixels / 1e6:,.0f}: scale it down, or allow more with --max-pixels."
+            )
+        return FileFacts(getattr(image, "n_frames", 1), "")
+
+
+def read_page(path: Path, document_id: str, number: int) -> Page:
+    """Page `number` (1-based), with regions whose ids start with `document_id`.
+
+    A page that cannot be read comes without regions and says why; raises UnreadableFile or EncryptedFile where it is
+    the whole file.
+    """
     if is_image(path):
         with _image_errors(path):
-            return [_read_image(path, document_id, number) for number in numbers]
-    with _open(path) as document:
-        return [_read_page(document, document_id, number) for number in numbers]
+            return _read_image(path, document_id, number)
+    document = _kept_open(path, path.stat().st_mtime_ns)
+    pymupdf.TOOLS.mupdf_warnings()  # forget those of what was read before
+    try:
+        page = _read_page(document, document_id, number)
+    except MemoryError:
+        raise
+    except Exception as error:  # MuPDF's own errors, and whatever a damaged page leads to in ours
+        log.debug("page %d of %s cannot be read", number, path, exc_info=True)
+        return unread(number, f"it is damaged: {brief(error)}")
+    if not page.regions and (complaints := pymupdf.TOOLS.mupdf_warnings()):
+        return replace(page, problem=f"it shows nothing, and is damaged: {complaints.splitlines()[-1][:160]}")
+    return page
+
+
+def unread(number: int, problem: str) -> Page:
+    """In the place of a page that cannot be read: its size is A4's."""
+    return Page(number, 595.0, 842.0, (), "none", problem=problem)
+
+
+@lru_cache(maxsize=1)
+def _kept_open(path: Path, written: int) -> Any:
+    """The file whose pages this process is reading: to open a long one anew for each page takes longer than to read it.
+
+    Dropped, a document closes by itself.
+    """
+    return _opened(path)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
+    with _opened(path) as document:
+        yield document
+
+
+def _opened(path: Path) -> Any:
     try:
         document = pymupdf.open(path, filetype="pdf")
     except pymupdf.EmptyFileError as error:
         raise UnreadableFile("The file is empty.") from error
     except (pymupdf.FileDataError, RuntimeError, ValueError) as error:
-        raise UnreadableFile("The file is damaged or not a PDF: open it in a viewer and save it anew.") from error
-    with document:
+        raise UnreadableFile(_DAMAGED) from error
+    try:
         # Asked once, before anything else: reading it again after authenticating would blank the document.
         if document.needs_pass:
             raise EncryptedFile("The file is encrypted: save a copy without its password and ingest that.")
         if document.page_count == 0:
             raise UnreadableFile("The file has no pages.")
-        yield document
+    except RuntimeError as error:
+        raise UnreadableFile(_DAMAGED) from error
+    return document
+
+
+_DAMAGED = "The file is damaged or not a PDF: open it in a viewer and save it anew."
 
 
 @contextmanager
@@ -98,7 +164,9 @@ def _image_errors(path: Path) -> Iterator[None]:
     if path.stat().st_size == 0:
         raise UnreadableFile("The file is empty.")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # pixels have a limit of ours
+            yield
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UnreadableFile("The file is damaged or not an image of the kind that its name says.") from error
     except Image.DecompressionBombError as error:
@@ -106,29 +174,36 @@ def _image_errors(path: Path) -> Iterator[None]:
 
 
 def _read_page(document: Any, document_id: str, number: int) -> Page:
-    page = document[number - 1]
-    width, height = page.rect.width, page.rect.height
+    with stage("parsing"):
+        page = document[number - 1]
+        width, height = page.rect.width, page.rect.height
 
-    def visible(box: Sequence[float]) -> BBox:
-        """From PyMuPDF's unrotated, crop-relative points."""
-        return BBox.from_size(pymupdf.Rect(box[:4]) * page.rotation_matrix, width, height)
+        def visible(box: Sequence[float]) -> BBox:
+            """From PyMuPDF's unrotated, crop-relative points."""
+            return BBox.from_size(pymupdf.Rect(box[:4]) * page.rotation_matrix, width, height)
 
-    native = text_layer(page, visible)
-    layer = [] if is_garbage(native) else without_doubles(native)
-    log = page.get_bboxlog()
-    words = [] if is_old_ocr(log) else layer
+        native = text_layer(page, visible)
+        layer = [] if is_garbage(native) else without_doubles(native)
+        drawn = page.get_bboxlog()
+        words = [] if is_old_ocr(drawn) else layer
+        areas = unread_areas(page, drawn, words, visible) if words else [WHOLE_PAGE]
     boxes = _upright_layout(page) if words else []
-    unread = unread_areas(page, log, words, visible) if words else [WHOLE_PAGE]
     source = "native"
     has_tables = any(box.kind is RegionKind.TABLE for box in boxes)
-    rules = ruled_grids(pdf_page_image(page, dpi=_dpi(page, WHOLE_PAGE))) if unread or has_tables else []
-    if unread:
-        words, boxes, source = _with_ocr(page, words, boxes, unread, rules)
+    rules = _rules(page) if areas or has_tables else []
+    if areas:
+        words, boxes, source = _with_ocr(page, words, boxes, areas, rules)
     if layer and not words:  # our OCR sees less than the one before it
         words, source = layer, "native"
     aspect = height / width if width else 1.0
-    regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=aspect, grids=rules)
-    return Page(number, width, height, regions, source, page_labels(regions))
+    with stage("regions"):
+        regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=aspect, grids=rules)
+        return Page(number, width, height, regions, source, page_labels(regions))
+
+
+def _rules(page: Any) -> list[Grid]:
+    with stage("ruled tables"):
+        return ruled_grids(pdf_page_image(page, dpi=_dpi(page, WHOLE_PAGE)))
 
 
 def _upright_layout(page: Any) -> list[LayoutBox]:
@@ -147,7 +222,8 @@ def _upright_layout(page: Any) -> list[LayoutBox]:
 
 
 def _layout(page: Any) -> list[LayoutBox]:
-    page.get_layout()
+    with stage("layout"):
+        page.get_layout()
     width, height = page.rect.width, page.rect.height
     return [
         LayoutBox(BBox.from_size(item[:4], width, height), _KINDS.get(str(item[4]), RegionKind.TEXT))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from functools import lru_cache
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class BundledTextEncoder(BaseEmbedding):
     max_tokens: int = 512
     dim: int = 384
     english_only: bool = True
+    runs_anywhere: bool = True
+    """Its weights come with the install: any process can load them, and one thread in each is the fastest."""
 
     @classmethod
     def class_name(cls) -> str:
@@ -160,7 +163,11 @@ def _text_model() -> Any:
         dim=384,
         model_file="model.onnx",
     )
-    return TextEmbedding(name, specific_model_path=str(weights), providers=["CPUExecutionProvider"])
+    # Among worker processes each has one core.
+    threads = 1 if parent_process() else None
+    return TextEmbedding(
+        name, specific_model_path=str(weights), providers=["CPUExecutionProvider"], threads=threads
+    )
 
 
 @once

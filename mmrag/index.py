@@ -451,6 +451,11 @@ class Index:
             )
         return to_page(rows[0], map(to_region, regions)) if rows else None
 
+    def unread_pages(self, document_id: str) -> dict[int, str]:
+        """Why pages could not be read, by their number."""
+        sql = "SELECT number, problem FROM pages WHERE document_id = ? AND problem != '' ORDER BY number"
+        return dict(self._rows(sql, (document_id,)))
+
     def sentences(self) -> Iterator[tuple[str, int, str]]:
         """(document id, page, sentence) of all running text, in reading order."""
         sql = (

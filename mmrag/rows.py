@@ -25,7 +25,7 @@ CREATE TABLE sources (
 CREATE TABLE pages (
     rowid INTEGER PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE,
     number INTEGER NOT NULL, width REAL NOT NULL, height REAL NOT NULL, text_source TEXT NOT NULL,
-    labels TEXT NOT NULL, UNIQUE (document_id, number));
+    labels TEXT NOT NULL, problem TEXT NOT NULL, UNIQUE (document_id, number));
 CREATE TABLE regions (
     id TEXT PRIMARY KEY, document_id TEXT NOT NULL REFERENCES documents ON DELETE CASCADE, page INTEGER NOT NULL,
     ordinal INTEGER NOT NULL, kind TEXT NOT NULL, box TEXT NOT NULL, text TEXT NOT NULL, words BLOB NOT NULL,
@@ -48,7 +48,7 @@ CREATE VIRTUAL TABLE chunks_fts USING fts5 (tokens, tokenize = "porter unicode61
 CREATE VIRTUAL TABLE pages_fts USING fts5 (tokens, tokenize = "porter unicode61 tokenchars '.'");
 """
 
-PAGE = "number, width, height, text_source, labels"
+PAGE = "number, width, height, text_source, labels, problem"
 REGION = "id, kind, box, text, words, sentences, header_rows, caption_id, description, tags"
 CHUNK = "id, document_id, page, kind, text, box, spans, context, description"
 
@@ -59,12 +59,12 @@ def document_row(document: Document) -> tuple[Any, ...]:
 
 
 def page_row(document_id: str, page: Page) -> tuple[Any, ...]:
-    return document_id, page.number, page.width, page.height, page.text_source, json.dumps(page.labels)
+    return document_id, page.number, page.width, page.height, page.text_source, json.dumps(page.labels), page.problem
 
 
 def to_page(row: Any, regions: Iterable[Region]) -> Page:
-    number, width, height, text_source, labels = row
-    return Page(number, width, height, tuple(regions), text_source, tuple(json.loads(labels)))
+    number, width, height, text_source, labels, problem = row
+    return Page(number, width, height, tuple(regions), text_source, tuple(json.loads(labels)), problem)
 
 
 def region_row(document_id: str, page: int, ordinal: int, region: Region) -> tuple[Any, ...]:
@@ -104,7 +104,7 @@ def insert(db: sqlite3.Connection, document: Document, pages: Sequence[Page], ch
     db.execute("INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", document_row(document))
     for page in pages:
         cursor = db.execute(
-            f"INSERT INTO pages (document_id, {PAGE}) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+            f"INSERT INTO pages (document_id, {PAGE}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             page_row(document_id, page),
         )
         _index_page(db, cursor.lastrowid, (region.text for region in page.regions))

@@ -205,6 +205,8 @@ class Page:
     """Where the words come from: `native` (the file's text layer), `ocr`, `mixed`, or `none` (a page without words)."""
     labels: tuple[str, ...] = ()
     """Page numbers printed on it; a spread has two."""
+    problem: str = ""
+    """Why it could not be read, as a clause; it has no regions then."""
 
 
 @dataclass(frozen=True, slots=True)

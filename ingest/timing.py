@@ -1,0 +1,81 @@
+"""Where the time of an ingest goes: seconds by stage, in whichever process they were spent. Knows no stage by name."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
+
+_of_thread = threading.local()
+
+
+def _seconds() -> Counter[str]:
+    if not hasattr(_of_thread, "seconds"):
+        _of_thread.seconds = Counter()
+    return _of_thread.seconds  # type: ignore[no-any-return]
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Count what is done inside as `name`, and not as the stage around it."""
+    seconds = _seconds()
+    began, inner = perf_counter(), seconds.total()
+    try:
+        yield
+    finally:
+        seconds[name] += perf_counter() - began - (seconds.total() - inner)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a thread spent since it was last asked, and the most memory (bytes) its process ever had; 0 if unknown."""
+
+    pid: int
+    seconds: Counter[str]
+    peak_bytes: int
+
+
+def spent() -> Spent:
+    seconds = _seconds()
+    told = Counter(seconds)
+    seconds.clear()
+    return Spent(os.getpid(), told, _peak_bytes())
+
+
+def _peak_bytes() -> int:
+    if resource is None:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds by stage, summed over all processes, and the peak memory in bytes of each of them."""
+
+    seconds: Counter[str] = field(default_factory=Counter)
+    peaks: dict[int, int] = field(default_factory=dict)
+    """By process id."""
+
+    def add(self, other: Spent) -> None:
+        self.seconds += other.seconds
+        self.peaks[other.pid] = max(other.peak_bytes, self.peaks.get(other.pid, 0))
+
+    @property
+    def peak_here(self) -> int:
+        return self.peaks.get(os.getpid(), 0)
+
+    @property
+    def peak_of_workers(self) -> int:
+        """The largest one's."""
+        return max((peak for pid, peak in self.peaks.items() if pid != os.getpid()), default=0)
