@@ -22,6 +22,7 @@ from mmrag.settings import PROFILES, Settings
 _EXTRAS = {
     "full": ("torch", "torchvision", "transformers", "sentence_transformers", "qwen_vl_utils"),
     "openai": ("llama_index.llms.openai_like",),
+    "ray": ("ray.data",),
     "app": ("streamlit",),
     "eval": ("ir_measures", "matplotlib", "rapidfuzz"),
 }

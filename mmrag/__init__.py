@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from mmrag.errors import (
+    ClusterError,
     DocumentError,
     EncryptedFile,
     GenerationError,
@@ -43,6 +44,7 @@ __all__ = [
     "Chunk",
     "Citation",
     "Claim",
+    "ClusterError",
     "Document",
     "DocumentError",
     "EncryptedFile",

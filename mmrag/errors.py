@@ -6,6 +6,7 @@
     ├── ModelNotFound         weights that are neither on this disk nor reachable
     ├── OutOfMemory           a model that needs more memory than there is
     ├── GenerationError       a model or server that did not give an answer
+    ├── ClusterError          a Ray cluster that does not answer or went away
     ├── StoreError            the store on disk
     │   ├── StoreNotFound     there is none at this path yet
     │   ├── StoreMismatch     it was built by other encoders or another version
@@ -48,6 +49,10 @@ class OutOfMemory(MmragError):
 
 class GenerationError(MmragError):
     """A model or server did not give an answer."""
+
+
+class ClusterError(MmragError):
+    """A Ray cluster does not answer, or went away."""
 
 
 class StoreError(MmragError):

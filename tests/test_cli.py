@@ -589,6 +589,7 @@ def test_the_public_names() -> None:
         "Chunk",
         "Citation",
         "Claim",
+        "ClusterError",
         "Document",
         "DocumentError",
         "EncryptedFile",

@@ -1,0 +1,294 @@
+"""A pool of workers on a Ray cluster, by Ray Data: `ingest.worker` on the cores of many machines.
+
+Knows Ray; knows nothing of the work. The machines need share no disk: a file that a task names travels as bytes, once
+for each machine. A machine that dies costs nothing, its tasks run again elsewhere. On each of them a task runs under
+the same limits as here, in a process that it may crash.
+
+Ray's driver is a process of its own: it writes to the terminal what it likes, and what is written here is for machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import multiprocessing
+import os
+import pickle
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from ingest.limits import Limits
+from ingest.worker import Pool, die_with_parent
+from mmrag.errors import ClusterError, UsageError, brief, require_installed
+from mmrag.settings import is_base_url
+
+LOCAL, AUTO = "local", "auto"
+_RUNS = 2
+"""Datasets at a time: while the last tasks of one are waited for, the next one keeps the cores busy."""
+_MOST = 2_000
+"""Tasks of one dataset."""
+_START_SECONDS = 120.0
+_REACH_SECONDS = 5.0
+_IDLE_SECONDS = 300.0
+"""Without any progress the cluster is given up: no machine that could work is left."""
+_RETRIES = 3
+"""Machines that a task may lose before it is given up itself."""
+
+
+class ClusterPool:
+    """As `ingest.worker.Pool`, on the cluster at `address`: `local` (one of this machine alone), `auto`, or HOST:PORT.
+
+    The constructor raises ClusterError where none answers, and MissingExtra without Ray.
+    """
+
+    def __init__(self, address: str, limits: Limits, *, workers: int | None = None) -> None:
+        require_installed("ray", extra="ray")
+        _check(address)
+        self.limits = limits
+        self._futures: dict[int, Future[Any]] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        is_quiet = not logging.getLogger().isEnabledFor(logging.DEBUG)
+        self._driver = context.Process(target=_drive, args=(theirs, address, limits, workers, is_quiet), daemon=True)
+        self._driver.start()
+        theirs.close()
+        try:
+            self.workers = self._started(address)
+        except BaseException:
+            self.close()
+            raise
+        self._listener = threading.Thread(target=self._listen, name="ray-listener", daemon=True)
+        self._listener.start()
+
+    def _started(self, address: str) -> int:
+        said: Any = "it does not answer"
+        with contextlib.suppress(EOFError, OSError):
+            if self._connection.poll(_START_SECONDS):
+                said = self._connection.recv()
+        if isinstance(said, int):
+            return said
+        raise ClusterError(
+            f"The Ray cluster {address} cannot be used ({said}): start it with  ray start --head,  let this machine "
+            "join it, or take --ray local."
+        )
+
+    def submit(self, function: Callable[..., Any], *args: Any, limited: bool = True) -> Future[Any]:
+        """A path among `args` becomes, there, that of a copy of the file."""
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()
+        with self._lock:
+            number = next(self._numbers)
+            self._futures[number] = future
+            try:
+                self._connection.send(Task(number, function, args, limited))
+            except OSError:
+                self._give_up()
+        return future
+
+    def result(self, future: Future[Any]) -> Any:
+        """What the function returned; raises what it raised, TooCostly, or ClusterError."""
+        return future.result()
+
+    def close(self) -> None:
+        """Also ends what is running."""
+        self._connection.close()
+        self._driver.terminate()
+        self._driver.join(10)
+        self._driver.kill()
+        self._driver.join()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                number, answer, error = self._connection.recv()
+            except (EOFError, OSError, TypeError):  # TypeError: closed here, meanwhile
+                break
+            with self._lock:
+                future = self._futures.pop(number)
+            if error is None:
+                future.set_result(answer)
+            else:
+                future.set_exception(error)
+        with self._lock:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        while self._futures:
+            _, future = self._futures.popitem()
+            future.set_exception(ClusterError("The Ray cluster went away: run the same command again to go on."))
+
+
+class Task(NamedTuple):
+    number: int
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    limited: bool
+
+
+def _check(address: str) -> None:
+    if address in (LOCAL, AUTO):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address or not is_base_url(f"http://{address}"):
+        raise UsageError(f"--ray {address!r} names no cluster: give local, auto, or its address as HOST:PORT.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+    except OSError as error:
+        raise ClusterError(
+            f"The Ray cluster at {address} cannot be reached ({error.strerror or error}): start it with "
+            "ray start --head,  or correct --ray."
+        ) from error
+
+
+# -- the driver ------------------------------------------------------------------------------------------------------
+
+
+def _drive(connection: Connection, address: str, limits: Limits, workers: int | None, is_quiet: bool) -> None:
+    die_with_parent()
+    if is_quiet:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+    else:
+        os.dup2(2, 1)
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    try:
+        connection.send(_joined(address, workers))
+    except Exception as error:
+        connection.send(brief(error))
+        return
+    waiting: SimpleQueue[Task] = SimpleQueue()
+    answer = _Answer(connection)
+    for _ in range(_RUNS):
+        threading.Thread(target=_work, args=(waiting, answer, limits), daemon=True).start()
+    with contextlib.suppress(EOFError):
+        while True:
+            waiting.put(connection.recv())
+
+
+def _joined(address: str, workers: int | None) -> int:
+    """How many cores the cluster has."""
+    import ray
+    import ray.data
+
+    own: dict[str, Any] = {"include_dashboard": False, "num_cpus": workers} if address == LOCAL else {}
+    ray.init(address, log_to_driver=False, **own)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = _IDLE_SECONDS
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources.get("CPU", 0))
+
+
+class _Answer:
+    """To the process that asked; several threads may."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def __call__(self, number: int, value: Any = None, error: Exception | None = None) -> None:
+        with self._lock:
+            self._connection.send((number, value, error))
+
+
+def _work(waiting: SimpleQueue[Task], answer: _Answer, limits: Limits) -> None:
+    while True:
+        tasks = _taken(waiting)
+        left = tasks if _attempt(tasks, answer, limits) else []
+        for task in left:  # one of them was at fault, and costs only itself
+            if error := _attempt([task], answer, limits):
+                answer(task.number, error=ClusterError(f"The Ray cluster gave it up ({brief(error)})."))
+
+
+def _attempt(tasks: list[Task], answer: _Answer, limits: Limits) -> Exception | None:
+    """Takes what is answered off `tasks`; returns what went wrong with the rest."""
+    import ray
+    from ray.data.exceptions import ExecutionTimeoutError
+
+    files: dict[str, Any] = {}
+    for task in list(tasks):
+        try:
+            files |= {str(arg): _put(arg, arg.stat().st_mtime_ns) for arg in task.args if isinstance(arg, Path)}
+        except OSError as error:
+            tasks.remove(task)
+            answer(task.number, error=error)
+    rows = [{"number": task.number, "task": pickle.dumps(task)} for task in tasks]
+    numbered = {task.number: task for task in tasks}
+    try:
+        data = ray.data.from_items(rows, override_num_blocks=len(rows)) if rows else None
+        run: Any = _run  # Ray's types know no further arguments
+        for row in data.map(run, fn_args=(files, limits), num_cpus=1, max_retries=_RETRIES).iter_rows() if data else ():
+            tasks.remove(numbered[row["number"]])
+            answer(row["number"], *pickle.loads(row["answer"]))  # noqa: S301  # of our own function
+    except ExecutionTimeoutError:
+        os._exit(1)
+    except Exception as error:
+        cause = getattr(error, "cause", None)  # of an error on another machine, without a page of traceback
+        return cause if isinstance(cause, Exception) else error
+    return None
+
+
+def _taken(waiting: SimpleQueue[Task]) -> list[Task]:
+    """All that wait, one at least."""
+    found = [waiting.get()]
+    with contextlib.suppress(Empty):
+        while len(found) < _MOST:
+            found.append(waiting.get(timeout=0.02))
+    return found
+
+
+@lru_cache(maxsize=16)
+def _put(path: Path, written: int) -> Any:
+    """The file in the cluster's memory, from where it goes once to each machine that asks for it."""
+    import ray
+
+    return ray.put(path.read_bytes())
+
+
+# -- on the machines of the cluster ----------------------------------------------------------------------------------
+
+
+def _run(row: dict[str, Any], files: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    task: Task = pickle.loads(row["task"])  # noqa: S301  # of our own driver
+    pool = _pool(limits)
+    try:
+        args = [_copy(arg, files[str(arg)]) if isinstance(arg, Path) else arg for arg in task.args]
+        value = pool.result(pool.submit(task.function, *args, limited=task.limited))
+        answer: tuple[Any, Exception | None] = value, None
+    except Exception as error:
+        answer = None, error
+    return {"number": row["number"], "answer": pickle.dumps(answer)}
+
+
+@lru_cache(maxsize=1)
+def _pool(limits: Limits) -> Pool:
+    """One process below this one of Ray's, for as long as that lives."""
+    return Pool(1, limits)
+
+
+_copies: dict[str, tuple[str, tempfile.TemporaryDirectory[str]]] = {}
+
+
+def _copy(path: Path, stored: Any) -> Path:
+    """Of the last file that was asked for: its pages come one after the other."""
+    import ray
+
+    key = stored.hex()
+    if key not in _copies:
+        _copies.clear()
+        folder = tempfile.TemporaryDirectory(prefix="mmrag-", ignore_cleanup_errors=True)
+        (Path(folder.name) / f"file{path.suffix}").write_bytes(ray.get(stored))
+        _copies[key] = path.suffix, folder
+    suffix, folder = _copies[key]
+    return Path(folder.name) / f"file{suffix}"
