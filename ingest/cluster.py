@@ -10,6 +10,7 @@ Ray's driver is a process of its own: it writes to the terminal what it likes, a
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import logging
 import multiprocessing
@@ -84,7 +85,7 @@ class ClusterPool:
         )
 
     def submit(self, function: Callable[..., Any], *args: Any, limited: bool = True) -> Future[Any]:
-        """A path among `args` becomes, there, that of a copy of the file."""
+        """The path of a file, wherever in `args`, becomes there that of a copy of it."""
         future: Future[Any] = Future()
         future.set_running_or_notify_cancel()
         with self._lock:
@@ -217,13 +218,15 @@ def _attempt(tasks: list[Task], answer: _Answer, limits: Limits) -> Exception | 
     from ray.data.exceptions import ExecutionTimeoutError
 
     files: dict[str, Any] = {}
+    rows = []
     for task in list(tasks):
         try:
-            files |= {str(arg): _put(arg, arg.stat().st_mtime_ns) for arg in task.args if isinstance(arg, Path)}
+            packed, named = _packed(task)
+            files |= {str(path): _put(path, path.stat().st_mtime_ns) for path in named}
+            rows.append({"number": task.number, "task": packed})
         except OSError as error:
             tasks.remove(task)
             answer(task.number, error=error)
-    rows = [{"number": task.number, "task": pickle.dumps(task)} for task in tasks]
     numbered = {task.number: task for task in tasks}
     try:
         data = ray.data.from_items(rows, override_num_blocks=len(rows)) if rows else None
@@ -248,6 +251,21 @@ def _taken(waiting: SimpleQueue[Task]) -> list[Task]:
     return found
 
 
+def _packed(task: Task) -> tuple[bytes, list[Path]]:
+    """Pickled, and the files that are named in it, wherever."""
+    stream, files = io.BytesIO(), []
+
+    class Packing(pickle.Pickler):
+        def persistent_id(self, found: Any) -> str | None:
+            if not isinstance(found, Path) or not found.is_file():
+                return None
+            files.append(found)
+            return str(found)
+
+    Packing(stream).dump(task)
+    return stream.getvalue(), files
+
+
 @lru_cache(maxsize=16)
 def _put(path: Path, written: int) -> Any:
     """The file in the cluster's memory, from where it goes once to each machine that asks for it."""
@@ -260,15 +278,23 @@ def _put(path: Path, written: int) -> Any:
 
 
 def _run(row: dict[str, Any], files: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    task: Task = pickle.loads(row["task"])  # noqa: S301  # of our own driver
     pool = _pool(limits)
     try:
-        args = [_copy(arg, files[str(arg)]) if isinstance(arg, Path) else arg for arg in task.args]
-        value = pool.result(pool.submit(task.function, *args, limited=task.limited))
+        task = _unpacked(row["task"], files)
+        value = pool.result(pool.submit(task.function, *task.args, limited=task.limited))
         answer: tuple[Any, Exception | None] = value, None
     except Exception as error:
         answer = None, error
     return {"number": row["number"], "answer": pickle.dumps(answer)}
+
+
+def _unpacked(packed: bytes, files: dict[str, Any]) -> Task:
+    class Unpacking(pickle.Unpickler):  # of our own driver
+        def persistent_load(self, name: str) -> Path:
+            return _copy(Path(name), files[name])
+
+    task: Task = Unpacking(io.BytesIO(packed)).load()
+    return task
 
 
 @lru_cache(maxsize=1)
@@ -277,18 +303,20 @@ def _pool(limits: Limits) -> Pool:
     return Pool(1, limits)
 
 
-_copies: dict[str, tuple[str, tempfile.TemporaryDirectory[str]]] = {}
+_KEPT = 4
+_copies: dict[str, tuple[tempfile.TemporaryDirectory[str], Path]] = {}
 
 
 def _copy(path: Path, stored: Any) -> Path:
-    """Of the last file that was asked for: its pages come one after the other."""
+    """Those of the last files are kept: pages of a file come one after the other."""
     import ray
 
     key = stored.hex()
     if key not in _copies:
-        _copies.clear()
+        while len(_copies) >= _KEPT:
+            del _copies[next(iter(_copies))]
         folder = tempfile.TemporaryDirectory(prefix="mmrag-", ignore_cleanup_errors=True)
-        (Path(folder.name) / f"file{path.suffix}").write_bytes(ray.get(stored))
-        _copies[key] = path.suffix, folder
-    suffix, folder = _copies[key]
-    return Path(folder.name) / f"file{suffix}"
+        copy = Path(folder.name) / f"file{path.suffix}"
+        copy.write_bytes(ray.get(stored))
+        _copies[key] = folder, copy
+    return _copies[key][1]
