@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,6 +61,7 @@ from mmrag.errors import MmragError, UsageError
 if TYPE_CHECKING:
     from llama_index.core.llms import LLM
 
+    from ingest.report import Report
     from mmrag.engine import Rag
     from mmrag.index import Index
     from mmrag.settings import Settings
@@ -90,6 +91,15 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read pages.", show_default="all cores")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            help="Read and encode on a Ray cluster (needs mmrag[ray]): local (of this machine alone), auto (that which "
+            "it has joined), or HOST:PORT.",
+            show_default="none",
+        ),
+    ] = None,
     again: Annotated[
         bool,
         typer.Option("--again", help="Read known content once more, after an upgrade for example."),
@@ -97,6 +107,13 @@ def ingest(
     describe_pictures: Annotated[
         bool,
         typer.Option("--describe-pictures", help="Let the generator say what each picture shows, to find it by that."),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on until Ctrl-C: ingest what is new or changed. What is deleted stays in the store.",
+        ),
     ] = False,
     generator: Generator = None,
     base_url: BaseUrl = None,
@@ -106,7 +123,7 @@ def ingest(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Read PDFs and images (PNG, JPEG, TIFF, WebP) into the store.
+    """Read documents into the store: PDFs, images, e-books, Office files, HTML, Markdown, text.
 
     Content that the store already holds is skipped; a changed file replaces its old version. A file that cannot be read
     is named with its reason, and the rest goes on; the exit code is then 1.
@@ -119,23 +136,31 @@ def ingest(
         chosen = settings(locals())
         describer = _describer(chosen) if describe_pictures else None
         encoders = load_encoders(chosen)
-        with (
-            Index.open(chosen.store, create=True, chroma=chosen.chroma) as index,
-            show_progress(enabled=not as_json) as on_progress,
-        ):
-            report = ingest_files(
-                index,
-                sources,
-                encoders,
-                workers=workers,
-                describer=describer,
-                again=again,
-                on_progress=on_progress,
-            )
-        if as_json:
-            print_json(report.to_json())
-        else:
-            print_report(report, chosen.store)
+
+        def read(batch: Sequence[str | Path], *, again: bool) -> Report:
+            with show_progress(enabled=not as_json) as on_progress:
+                report = ingest_files(
+                    index,
+                    batch,
+                    encoders,
+                    workers=workers,
+                    ray=ray,
+                    describer=describer,
+                    again=again,
+                    wait=watch,
+                    on_progress=on_progress,
+                )
+            if as_json:
+                print_json(report.to_json())
+            else:
+                print_report(report, chosen.store)
+            return report
+
+        with Index.open(chosen.store, create=True, chroma=chosen.chroma) as index:
+            if watch:
+                _keep_reading(sources, index, read, again=again)
+                return
+            report = read(sources, again=again)
     if report.count(Outcome.FAILED):
         raise typer.Exit(1)
 
@@ -448,6 +473,18 @@ def _describer(settings: Settings) -> LLM:
             "choose --profile full, or name a model with --generator."
         )
     return llm
+
+
+def _keep_reading(sources: Sequence[str], index: Index, read: Callable[..., Report], *, again: bool) -> None:
+    from ingest.watch import batches
+
+    try:
+        for number, batch in enumerate(batches(sources, exclude=index.path)):
+            read(batch, again=again and not number)
+            if not number:
+                print_note("Watching for new and changed files. Ctrl-C ends it.")
+    except KeyboardInterrupt:
+        print_note("No longer watching. What was committed stays.")
 
 
 def _each(

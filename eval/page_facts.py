@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ingest.pdf import read_pages
+from ingest.pdf import read_page
 from mmrag.errors import UsageError, require
 from mmrag.tables import Cell, cells, column_names
 from mmrag.types import Page, Region, RegionKind
@@ -34,7 +34,7 @@ def check_page_facts(data: Path) -> list[FactResult]:
         raise UsageError(f"There is no page_facts.jsonl in {data}: name a folder with it and with ocr_pages/.")
     facts: list[Fact] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     pages = {
-        (fact["pdf"], fact["page"]): read_pages(data / "ocr_pages" / fact["pdf"], "facts", [fact["page"]])[0]
+        (fact["pdf"], fact["page"]): read_page(data / "ocr_pages" / fact["pdf"], "facts", fact["page"])
         for fact in {(f["pdf"], f["page"]): f for f in facts}.values()
     }
     return [FactResult(f["id"], f["type"], holds(f, pages[f["pdf"], f["page"]])) for f in facts]

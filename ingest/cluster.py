@@ -35,8 +35,8 @@ from mmrag.settings import is_base_url
 LOCAL, AUTO = "local", "auto"
 _RUNS = 2
 """Datasets at a time: while the last tasks of one are waited for, the next one keeps the cores busy."""
-_MOST = 2_000
-"""Tasks of one dataset."""
+_TASKS = 8
+"""Of one dataset for each core: more could not be recalled when their file is given up."""
 _START_SECONDS = 120.0
 _REACH_SECONDS = 5.0
 _IDLE_SECONDS = 300.0
@@ -45,16 +45,16 @@ _RETRIES = 3
 """Machines that a task may lose before it is given up itself."""
 
 
-class ClusterPool:
-    """As `ingest.worker.Pool`, on the cluster at `address`: `local` (one of this machine alone), `auto`, or HOST:PORT.
+class ClusterPool(Pool):
+    """On the cluster at `address`: `local` (one of this machine alone, with so many `workers`), `auto`, or HOST:PORT.
 
     The constructor raises ClusterError where none answers, and MissingExtra without Ray.
     """
 
-    def __init__(self, address: str, limits: Limits, *, workers: int | None = None) -> None:
+    def __init__(self, address: str, limits: Limits, *, workers: int) -> None:
         require_installed("ray", extra="ray")
         _check(address)
-        self.limits = limits
+        super().__init__(workers, limits)
         self._futures: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -69,8 +69,7 @@ class ClusterPool:
         except BaseException:
             self.close()
             raise
-        self._listener = threading.Thread(target=self._listen, name="ray-listener", daemon=True)
-        self._listener.start()
+        threading.Thread(target=self._listen, name="ray-listener", daemon=True).start()
 
     def _started(self, address: str) -> int:
         said: Any = "it does not answer"
@@ -84,22 +83,28 @@ class ClusterPool:
             "join it, or take --ray local."
         )
 
-    def submit(self, function: Callable[..., Any], *args: Any, limited: bool = True) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], *args: Any, pages: int = 1) -> Future[Any]:
         """The path of a file, wherever in `args`, becomes there that of a copy of it."""
+        return self._send(function, args, pages)
+
+    def submit_unlimited(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        return self._send(function, args, None)
+
+    def _send(self, function: Callable[..., Any], args: tuple[Any, ...], pages: int | None) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()
         with self._lock:
             number = next(self._numbers)
             self._futures[number] = future
             try:
-                self._connection.send(Task(number, function, args, limited))
+                self._connection.send(Task(number, function, args, pages))
             except OSError:
                 self._give_up()
+        future.add_done_callback(lambda done: self._recall(number) if done.cancelled() else None)
         return future
 
-    def result(self, future: Future[Any]) -> Any:
-        """What the function returned; raises what it raised, TooCostly, or ClusterError."""
-        return future.result()
+    def _recall(self, number: int) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.send(number)
 
     def close(self) -> None:
         """Also ends what is running."""
@@ -108,6 +113,7 @@ class ClusterPool:
         self._driver.join(10)
         self._driver.kill()
         self._driver.join()
+        super().close()
 
     def _listen(self) -> None:
         while True:
@@ -117,24 +123,31 @@ class ClusterPool:
                 break
             with self._lock:
                 future = self._futures.pop(number)
-            if error is None:
-                future.set_result(answer)
-            else:
-                future.set_exception(error)
+            _settle(future, answer, error)
         with self._lock:
             self._give_up()
 
     def _give_up(self) -> None:
         while self._futures:
             _, future = self._futures.popitem()
-            future.set_exception(ClusterError("The Ray cluster went away: run the same command again to go on."))
+            _settle(future, error=ClusterError("The Ray cluster went away: run the same command again to go on."))
+
+
+def _settle(future: Future[Any], answer: Any = None, error: Exception | None = None) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if error is None:
+        future.set_result(answer)
+    else:
+        future.set_exception(error)
 
 
 class Task(NamedTuple):
     number: int
     function: Callable[..., Any]
     args: tuple[Any, ...]
-    limited: bool
+    pages: int | None
+    """As many pages' time it may take; None for as long as it likes."""
 
 
 def _check(address: str) -> None:
@@ -155,7 +168,7 @@ def _check(address: str) -> None:
 # -- the driver ------------------------------------------------------------------------------------------------------
 
 
-def _drive(connection: Connection, address: str, limits: Limits, workers: int | None, is_quiet: bool) -> None:
+def _drive(connection: Connection, address: str, limits: Limits, workers: int, is_quiet: bool) -> None:
     die_with_parent()
     if is_quiet:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -165,20 +178,19 @@ def _drive(connection: Connection, address: str, limits: Limits, workers: int | 
         os.dup2(2, 1)
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     try:
-        connection.send(_joined(address, workers))
+        connection.send(cores := _joined(address, workers))
     except Exception as error:
         connection.send(brief(error))
         return
-    waiting: SimpleQueue[Task] = SimpleQueue()
-    answer = _Answer(connection)
+    waiting, answer = _Waiting(_TASKS * max(1, cores)), _Answer(connection)
     for _ in range(_RUNS):
         threading.Thread(target=_work, args=(waiting, answer, limits), daemon=True).start()
     with contextlib.suppress(EOFError):
         while True:
-            waiting.put(connection.recv())
+            waiting.add(connection.recv())
 
 
-def _joined(address: str, workers: int | None) -> int:
+def _joined(address: str, workers: int) -> int:
     """How many cores the cluster has."""
     import ray
     import ray.data
@@ -203,9 +215,41 @@ class _Answer:
             self._connection.send((number, value, error))
 
 
-def _work(waiting: SimpleQueue[Task], answer: _Answer, limits: Limits) -> None:
+class _Waiting:
+    """Tasks that nobody works on yet."""
+
+    def __init__(self, most: int) -> None:
+        self._queue: SimpleQueue[Task] = SimpleQueue()
+        self._recalled: set[int] = set()
+        self._most = most
+
+    def add(self, task: Task | int) -> None:
+        """The number of one recalls it."""
+        if isinstance(task, int):
+            self._recalled.add(task)
+        else:
+            self._queue.put(task)
+
+    def take(self) -> list[Task]:
+        """All that are there, one at least."""
+        found = [self._queue.get()]
+        with contextlib.suppress(Empty):
+            while len(found) < self._most:
+                found.append(self._queue.get(timeout=0.02))
+        return found
+
+    def is_recalled(self, task: Task) -> bool:
+        return task.number in self._recalled
+
+
+def _work(waiting: _Waiting, answer: _Answer, limits: Limits) -> None:
     while True:
-        tasks = _taken(waiting)
+        tasks = []
+        for task in waiting.take():
+            if waiting.is_recalled(task):
+                answer(task.number)
+            else:
+                tasks.append(task)
         left = tasks if _attempt(tasks, answer, limits) else []
         for task in left:  # one of them was at fault, and costs only itself
             if error := _attempt([task], answer, limits):
@@ -242,15 +286,6 @@ def _attempt(tasks: list[Task], answer: _Answer, limits: Limits) -> Exception | 
     return None
 
 
-def _taken(waiting: SimpleQueue[Task]) -> list[Task]:
-    """All that wait, one at least."""
-    found = [waiting.get()]
-    with contextlib.suppress(Empty):
-        while len(found) < _MOST:
-            found.append(waiting.get(timeout=0.02))
-    return found
-
-
 def _packed(task: Task) -> tuple[bytes, list[Path]]:
     """Pickled, and the files that are named in it, wherever."""
     stream, files = io.BytesIO(), []
@@ -281,8 +316,12 @@ def _run(row: dict[str, Any], files: dict[str, Any], limits: Limits) -> dict[str
     pool = _pool(limits)
     try:
         task = _unpacked(row["task"], files)
-        value = pool.result(pool.submit(task.function, *task.args, limited=task.limited))
-        answer: tuple[Any, Exception | None] = value, None
+        if task.pages is None:
+            future = pool.submit_unlimited(task.function, *task.args)
+        else:
+            future = pool.submit(task.function, *task.args, pages=task.pages)
+        pool.result(future)  # or raises what a failure means
+        answer: tuple[Any, Exception | None] = future.result(), None
     except Exception as error:
         answer = None, error
     return {"number": row["number"], "answer": pickle.dumps(answer)}

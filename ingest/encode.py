@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ingest.timing import Spent, spent, stage
+from ingest.timing import stage
+from ingest.worker import Pool
 from mmrag.index import Vectors
 from mmrag.models import Encoders
 from mmrag.render import render_page
@@ -18,10 +19,7 @@ from mmrag.tags import ZeroShotTagger
 from mmrag.types import Chunk, Page, RegionKind
 
 TASK_CHARACTERS = 12_000
-"""Of the texts that are encoded in one go, some 3,000 tokens: about a second, so that the last ones keep no core idle."""
-
-Submit = Callable[..., "Future[tuple[Any, Spent]]"]
-"""Called with a function and its arguments, as an executor's `submit`."""
+"""Of the texts that are encoded in one go, some 3,000 tokens: about a second, so that at the end no core waits long."""
 
 
 class Encoding:
@@ -33,32 +31,37 @@ class Encoding:
     question than any image does, whatever they show. There a description is found by the legs that read text.
     """
 
-    def __init__(self, chunks: Sequence[Chunk], source: Path, encoders: Encoders, submit: Submit, here: Submit) -> None:
-        """`submit` gives work to any process, `here` to this one, where big models are."""
-        self._chunks = chunks
+    def __init__(self, chunks: Sequence[Chunk], source: Path, encoders: Encoders, pool: Pool) -> None:
+        """`source` is what the pages are drawn from."""
+        self._pool, self._chunks = pool, chunks
         self._pictures = [chunk for chunk in chunks if chunk.kind is RegionKind.PICTURE]
         worded = [chunk for chunk in chunks if chunk.encoded_text and encoders.reads(chunk.encoded_text)]
         # Sorted by length, texts of a batch need little padding.
         self._worded = sorted(worded, key=lambda chunk: len(chunk.encoded_text))
-        send = submit if getattr(encoders.text, "runs_anywhere", False) else here
+        submit = pool.submit_unlimited if getattr(encoders.text, "runs_anywhere", False) else pool.submit_here
         self._texts = [
-            send(_encode_texts, encoders.text, [chunk.encoded_text for chunk in task]) for task in _tasks(self._worded)
+            submit(_encode_texts, encoders.text, [chunk.encoded_text for chunk in task])
+            for task in _tasks(self._worded)
         ]
         self._has_images = encoders.image is not None
-        self._images = [here(_encode_images, encoders.image, source, self._pictures)] if self._has_images else []
+        images = [(encoders.image, source, self._pictures)] if self._has_images else []
+        self._images = [pool.submit_here(_encode_images, *args) for args in images]
 
     def is_done(self) -> bool:
         return all(future.done() for future in (*self._texts, *self._images))
 
-    def vectors(self, wait: Callable[[Future[Any]], tuple[Any, Spent]]) -> tuple[Vectors, Vectors]:
-        """Of the text and of the image collection; `wait` gives the result of a future, and hears what it cost."""
-        rows = [row for future in self._texts for row in wait(future)[0]]
+    def vectors(self) -> tuple[Vectors, Vectors]:
+        """Of the text and of the image collection, as soon as they are there."""
+        rows = self._results(self._texts)
         vectors: dict[str, Sequence[float]] = dict(zip((chunk.id for chunk in self._worded), rows, strict=True))
         text = {c.id: vectors[c.id] for c in self._chunks if c.id in vectors and (c.text or c.description)}
         if not self._has_images:
             return text, {chunk.id: vectors[chunk.id] for chunk in self._pictures if chunk.id in vectors}
-        images = [row for future in self._images for row in wait(future)[0]]
+        images = self._results(self._images)
         return text, dict(zip((chunk.id for chunk in self._pictures), images, strict=True))
+
+    def _results(self, futures: Sequence[Future[Any]]) -> list[Any]:
+        return [row for future in futures for row in self._pool.result(future)]
 
 
 def _tasks(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
@@ -74,17 +77,15 @@ def _tasks(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
         yield task
 
 
-def _encode_texts(encoder: Any, texts: list[str]) -> tuple[Any, Spent]:
+def _encode_texts(encoder: Any, texts: list[str]) -> Any:
     with stage("encoding text"):
-        vectors = np.asarray(encoder.get_text_embedding_batch(texts), dtype=np.float32)  # (texts, dim)
-    return vectors, spent()
+        return np.asarray(encoder.get_text_embedding_batch(texts), dtype=np.float32)  # (texts, dim)
 
 
-def _encode_images(encoder: Any, source: Path, pictures: Sequence[Chunk]) -> tuple[Any, Spent]:
+def _encode_images(encoder: Any, source: Path, pictures: Sequence[Chunk]) -> list[Any]:
     with stage("encoding pictures"):
         crops = [render_page(source, chunk.page, clip=chunk.box) for chunk in pictures]
-        vectors = encoder.get_image_embedding_batch(crops)
-    return vectors, spent()
+        return list(encoder.get_image_embedding_batch(crops))
 
 
 def tagged(pages: Sequence[Page], chunks: Sequence[Chunk], images: Vectors, tagger: ZeroShotTagger) -> list[Page]:

@@ -15,8 +15,8 @@ class Limits:
 
     page_seconds: float = 30.0
     """Of processor time for a page, and twice that by the clock: a machine that is busy elsewhere costs no page."""
-    memory: int = 3_000 * MB
-    """Bytes that a worker process may ask the system for (Linux only), about 1 GB of them for its models."""
+    memory: int = 1_900 * MB
+    """Bytes that a worker process may take (kept to on Linux only), about 1,300 MB of them for its models."""
     pages: int = 10_000
     """In a file: its pages are in memory until all are read."""
     pixels: int = 150_000_000

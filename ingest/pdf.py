@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pymupdf
 from PIL import Image, UnidentifiedImageError
 
 from ingest import ocr
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
-from ingest.limits import Limits, megabytes
+from ingest.limits import Limits
 from ingest.rules import ruled_grids
 from ingest.scan import joined_paragraphs, readable_copy
 from ingest.tables import Grid, holds_words
@@ -58,43 +58,6 @@ _SOURCES = {(True, True): "mixed", (True, False): "native", (False, True): "ocr"
 _SCAN_LINES = 12
 
 
-class FileFacts(NamedTuple):
-    """What a first look at a file tells."""
-
-    page_count: int
-    title: str
-
-
-def inspect_file(path: Path, limits: Limits = Limits()) -> FileFacts:  # noqa: B008  # immutable
-    """Count pages and read the title; raises UnreadableFile or EncryptedFile with a sentence for the report."""
-    if path.stat().st_size > limits.file_bytes:
-        size, most = megabytes(path.stat().st_size), megabytes(limits.file_bytes)
-        raise UnreadableFile(f"The file has {size}, more than {most}: allow more with --max-file-size, or split it.")
-    facts = _look_at_image(path, limits) if is_image(path) else _look_at_pdf(path)
-    if facts.page_count > limits.pages:
-        raise UnreadableFile(
-            f"The file has {facts.page_count:,} pages, more than {limits.pages:,}: allow more with --max-pages, "
-            "or split it."
-        )
-    return facts
-
-
-def _look_at_pdf(path: Path) -> FileFacts:
-    with _open(path) as document:
-        title = (document.metadata or {}).get("title") or ""
-        return FileFacts(document.page_count, " ".join(title.split())[:200])
-
-
-def _look_at_image(path: Path, limits: Limits) -> FileFacts:
-    with _image_errors(path), Image.open(path) as image:
-        if image.width * image.height > limits.pixels:
-            raise UnreadableFile(
-                f"The image has {image.width * image.height / 1e6:,.0f} million pixels, more than "
-                f"{limits.pixels / 1e6:,.0f}: scale it down, or allow more with --max-pixels."
-            )
-        return FileFacts(getattr(image, "n_frames", 1), "")
-
-
 def read_page(path: Path, document_id: str, number: int) -> Page:
     """Page `number` (1-based), with regions whose ids start with `document_id`.
 
@@ -129,26 +92,23 @@ def _kept_open(path: Path, written: int) -> Any:
 
     Dropped, a document closes by itself.
     """
-    return _opened(path)
+    return open_pdf(path)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    with _opened(path) as document:
-        yield document
-
-
-def _opened(path: Path) -> Any:
+def open_pdf(path: Path, passwords: Sequence[str] = (), unlocked: Path | None = None) -> Any:
+    """A PyMuPDF document with pages; where a password opens it, a copy without one is written to `unlocked`."""
     try:
         document = pymupdf.open(path, filetype="pdf")
     except pymupdf.EmptyFileError as error:
         raise UnreadableFile("The file is empty.") from error
     except (pymupdf.FileDataError, RuntimeError, ValueError) as error:
         raise UnreadableFile(_DAMAGED) from error
+    # Asked once, before anything else: reading it again after authenticating would blank the document.
+    if document.needs_pass:
+        _unlock(document, passwords)
+        if unlocked:
+            document.save(unlocked, encryption=pymupdf.mupdf.PDF_ENCRYPT_NONE)
     try:
-        # Asked once, before anything else: reading it again after authenticating would blank the document.
-        if document.needs_pass:
-            raise EncryptedFile("The file is encrypted: save a copy without its password and ingest that.")
         if document.page_count == 0:
             raise UnreadableFile("The file has no pages.")
     except RuntimeError as error:
@@ -156,7 +116,26 @@ def _opened(path: Path) -> Any:
     return document
 
 
+def _unlock(document: Any, passwords: Sequence[str]) -> None:
+    if any(document.authenticate(password) for password in passwords):
+        return
+    if passwords:
+        raise EncryptedFile("The file is encrypted, and no password that was given opens it.")
+    raise EncryptedFile("The file is encrypted: give its password with --password or --password-file.")
+
+
 _DAMAGED = "The file is damaged or not a PDF: open it in a viewer and save it anew."
+
+
+def look_at_image(path: Path, limits: Limits) -> int:
+    """How many pictures there are in it, each a page."""
+    with _image_errors(path), Image.open(path) as image:
+        if image.width * image.height > limits.pixels:
+            raise UnreadableFile(
+                f"The image has {image.width * image.height / 1e6:,.0f} million pixels, more than "
+                f"{limits.pixels / 1e6:,.0f}: scale it down, or allow more with --max-pixels."
+            )
+        return getattr(image, "n_frames", 1)
 
 
 @contextmanager

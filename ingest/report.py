@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ingest.timing import Timings
+
 
 class Outcome(StrEnum):
     INGESTED = "ingested"
@@ -18,13 +20,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What became of one file. `reason` says what to do when it failed, or which of its pictures were not described."""
+    """What became of one file. `reason` says what to do when it failed, or which of its pages could not be read or
+    pictures not be described."""
 
     path: Path
     outcome: Outcome
     pages: int = 0
     chunks: int = 0
     reason: str = ""
+    unread_pages: int = 0
+    """How many of its pages could not be read; the others were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Report:
 
     results: list[FileResult] = field(default_factory=list)
     seconds: float = 0.0
+    timings: Timings = field(default_factory=Timings)
     on_result: Callable[[FileResult], None] = field(default=lambda result: None, repr=False, compare=False)
 
     def add(self, result: FileResult) -> None:
@@ -61,10 +67,18 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         files = [
-            {"path": str(r.path), "outcome": str(r.outcome), "pages": r.pages, "chunks": r.chunks, "reason": r.reason}
+            {
+                **{"path": str(r.path), "outcome": str(r.outcome), "pages": r.pages, "chunks": r.chunks},
+                **{"reason": r.reason, "unread_pages": r.unread_pages},
+            }
             for r in self.results
         ]
         return {"files": files, "pages_read": self.pages_read, "seconds": round(self.seconds, 3)}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every file was read, and every page of it."""
+        return not any(r.outcome is Outcome.FAILED or r.unread_pages for r in self.results)
 
     @property
     def pages_read(self) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,9 +18,9 @@ except ImportError:  # on Windows
 _of_thread = threading.local()
 
 
-def _seconds() -> Counter[str]:
+def _seconds() -> dict[str, float]:
     if not hasattr(_of_thread, "seconds"):
-        _of_thread.seconds = Counter()
+        _of_thread.seconds = {}
     return _of_thread.seconds  # type: ignore[no-any-return]
 
 
@@ -29,11 +28,12 @@ def _seconds() -> Counter[str]:
 def stage(name: str) -> Iterator[None]:
     """Count what is done inside as `name`, and not as the stage around it."""
     seconds = _seconds()
-    began, inner = perf_counter(), seconds.total()
+    began, inner = perf_counter(), sum(seconds.values())
     try:
         yield
     finally:
-        seconds[name] += perf_counter() - began - (seconds.total() - inner)
+        own = perf_counter() - began - (sum(seconds.values()) - inner)
+        seconds[name] = seconds.get(name, 0.0) + own
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Spent:
     """What a thread spent since it was last asked, and the most memory (bytes) its process ever had; 0 if unknown."""
 
     pid: int
-    seconds: Counter[str]
+    seconds: dict[str, float]
     peak_bytes: int
 
 
 def spent() -> Spent:
     seconds = _seconds()
-    told = Counter(seconds)
+    told = dict(seconds)
     seconds.clear()
     return Spent(os.getpid(), told, _peak_bytes())
 
@@ -63,12 +63,13 @@ def _peak_bytes() -> int:
 class Timings:
     """Seconds by stage, summed over all processes, and the peak memory in bytes of each of them."""
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     peaks: dict[int, int] = field(default_factory=dict)
     """By process id."""
 
     def add(self, other: Spent) -> None:
-        self.seconds += other.seconds
+        for name, seconds in other.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.peaks[other.pid] = max(other.peak_bytes, self.peaks.get(other.pid, 0))
 
     @property

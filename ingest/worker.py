@@ -10,14 +10,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, TimeoutError
-from multiprocessing import get_context, parent_process
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from ingest.limits import Limits, megabytes
+from ingest.timing import Spent, Timings, spent
 from mmrag.errors import UnreadableFile
 
 try:
@@ -26,8 +28,11 @@ try:
 except ImportError:  # on Windows
     fcntl = resource = None  # type: ignore[assignment]
 
-RECYCLE_TASKS = 500
-"""Tasks after which a worker is replaced: MuPDF keeps caches for as long as its process lives."""
+RECYCLE_TASKS = 200
+"""Tasks after which a worker is replaced: MuPDF and OpenVINO keep caches for as long as their process lives."""
+_LOOK_SECONDS = 0.05
+_RESERVED = 2.5
+"""Times the limit of memory that a worker may reserve, most of it never used: a last bar to what grows in no time."""
 _GRACE = 2.0
 """Times the limit of processor time that a task may take by the clock."""
 
@@ -36,40 +41,75 @@ class Pool:
     """Started by spawn: MuPDF must not be forked, and Chroma's threads neither."""
 
     def __init__(self, workers: int, limits: Limits) -> None:
-        self.limits = limits
+        self.workers, self.limits = workers, limits
+        self.timings = Timings()
+        """Of every task whose result was asked for."""
+        self._here = ThreadPoolExecutor(1)
+        self._too_big: set[int] = set()
+        """Ids of processes that were ended for their memory."""
+        self._is_closed = threading.Event()
+        threading.Thread(target=self._watch_memory, daemon=True).start()
         self._pool = ProcessPool(
             max_workers=workers,
             max_tasks=RECYCLE_TASKS,
             initializer=_start,
-            initargs=[limits.memory],
+            initargs=[round(_RESERVED * limits.memory)],
             context=get_context("spawn"),
         )
 
-    def submit(self, function: Callable[..., Any], *args: Any, limited: bool = True) -> Future[Any]:
-        """A future of what `function` returns; one that is `limited` gets the seconds of a page."""
-        seconds = self.limits.page_seconds
-        task = (function, args, seconds if limited else None)
-        return self._pool.schedule(_run, args=task, timeout=_GRACE * seconds if limited else None)
+    def submit(self, function: Callable[..., Any], *args: Any, pages: int = 1) -> Future[Any]:
+        """A future of what `function` returns, within the time of so many pages."""
+        seconds = self.limits.page_seconds * pages
+        return self._pool.schedule(_run, args=(function, args, seconds), timeout=_GRACE * seconds)
+
+    def submit_beside(self, function: Callable[..., Any], *args: Any, pages: int = 1) -> Future[Any]:
+        """As `submit`, for what leaves a file behind: on this machine, wherever the others are."""
+        return Pool.submit(self, function, *args, pages=pages)
+
+    def submit_unlimited(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """For work of our own, which no document can make longer."""
+        return self._pool.schedule(_run, args=(function, args, None))
+
+    def submit_here(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """For models too big to be in every worker: in one thread of this process, which computes with all cores."""
+        return self._here.submit(_run, function, args, None)
 
     def result(self, future: Future[Any]) -> Any:
         """What a worker returned; raises what it raised, and TooCostly for whatever happened to it instead."""
         try:
-            return future.result()
+            result, cost = future.result()
         except TimeoutError as error:
             raise self._too_slow() from error
         except ProcessExpired as error:
             if resource and error.exitcode == -signal.SIGXCPU:
                 raise self._too_slow() from error
+            if error.pid in self._too_big:
+                raise self._too_large() from error
             raise TooCostly(f"reading it ended the process ({_end(error.exitcode)})") from error
         except MemoryError as error:
-            raise TooCostly(f"it needs more than {megabytes(self.limits.memory)} of memory: --max-memory") from error
+            raise self._too_large() from error
+        self.timings.add(cost)
+        return result
 
     def close(self) -> None:
+        self._is_closed.set()
+        self._here.shutdown(cancel_futures=True)
         self._pool.stop()
         self._pool.join()
 
     def _too_slow(self) -> TooCostly:
-        return TooCostly(f"it took more than {self.limits.page_seconds:g} s to read: --max-seconds")
+        return TooCostly(f"it took more than {self.limits.page_seconds:g} s; --max-seconds allows more")
+
+    def _too_large(self) -> TooCostly:
+        return TooCostly(f"it took more than {megabytes(self.limits.memory)} of memory; --max-memory allows more")
+
+    def _watch_memory(self) -> None:
+        """From outside: a worker inside MuPDF gives no thread of its own a turn. Where there is no /proc, nobody looks."""
+        while not self._is_closed.wait(_LOOK_SECONDS):
+            for process in active_children():
+                if process.pid and _resident(process.pid) > self.limits.memory:
+                    self._too_big.add(process.pid)
+                    process.kill()
 
 
 def threads() -> int | None:
@@ -81,6 +121,14 @@ class TooCostly(UnreadableFile):
     """What a task asked for took too much of the machine, or its worker along. The message is a clause."""
 
 
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process has; 0 where that cannot be known."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
+
+
 def _end(exitcode: int) -> str:
     try:
         return signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
@@ -88,20 +136,19 @@ def _end(exitcode: int) -> str:
         return f"signal {-exitcode}"
 
 
-def _start(memory: int) -> None:
+def _start(reserved: int) -> None:
     die_with_parent()
     if resource:
-        # What a process has written to or may write to; the address space alone would count what models only reserve.
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        resource.setrlimit(resource.RLIMIT_DATA, (reserved, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of a crashed worker would fill the disk
 
 
-def _run(function: Callable[..., Any], args: tuple[Any, ...], seconds: float | None) -> Any:
+def _run(function: Callable[..., Any], args: tuple[Any, ...], seconds: float | None) -> tuple[Any, Spent]:
     if resource and seconds is not None:
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
         resource.setrlimit(resource.RLIMIT_CPU, (_rounded_up(_used() + seconds), hard))
     try:
-        return function(*args)
+        return function(*args), spent()
     finally:
         if resource and seconds is not None:
             resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))

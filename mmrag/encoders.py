@@ -165,9 +165,7 @@ def _text_model() -> Any:
     )
     # Among worker processes each has one core.
     threads = 1 if parent_process() else None
-    return TextEmbedding(
-        name, specific_model_path=str(weights), providers=["CPUExecutionProvider"], threads=threads
-    )
+    return TextEmbedding(name, specific_model_path=str(weights), providers=["CPUExecutionProvider"], threads=threads)
 
 
 @once

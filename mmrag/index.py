@@ -6,7 +6,7 @@ to `mmrag.ledger` and `mmrag.vectors` alone.
     store/
       ledger.sqlite3    documents, pages, regions, chunks; full text of chunks and pages; what the vectors were made by
       chroma/           vectors by chunk id
-      files/            a copy of every source file, named by its content
+      files/            a copy of every source file, named by its content, and the PDF that was laid out of it, if any
       lock              held while a process writes
       writer.json       which process that is
       vectors.lock      held for the moments in which a process opens or changes the vectors
@@ -250,15 +250,18 @@ class Index:
         chunks: Sequence[Chunk],
         *,
         source: Path,
+        laid_out: Path | None = None,
         text_vectors: Vectors,
         image_vectors: Vectors,
     ) -> None:
         """Make a document visible, whole. Whatever its path held before is replaced, and its own earlier version too.
 
-        `source` is the original file, or the store's own copy where that is all there is.
+        `source` is the original file, or the store's own copy where that is all there is; `laid_out` a PDF of its pages
+        where the file itself has none that everybody may open, unless that is kept already.
         """
         with self._changing(document.id):
             self._copy_source(document, source)
+            fresh = self._copy_pages(document, laid_out) if laid_out else None
             before = self._generation(document.id)
             of = {chunk.id: chunk.page for chunk in chunks}
             generation = self._write_vectors(document.id, before, of, text_vectors, image_vectors)
@@ -271,6 +274,8 @@ class Index:
                 if before is None:
                     db.execute("DELETE FROM journal WHERE document_id = ?", (document.id,))
                 version = self._ledger.count_version()
+                if fresh:  # last, so that regions are never shown on pages of another version
+                    fresh.replace(self._pages_file(document))
             self._vectors.written(version)
             if before is not None:
                 self._finish(document.id)
@@ -319,11 +324,20 @@ class Index:
             self._finish(document_id)
 
     def _copy_source(self, document: Document, source: Path) -> None:
-        target = self.source(document)
+        target = self.original(document)
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(exist_ok=True)
         copy_durably(source, target)
+
+    def _copy_pages(self, document: Document, laid_out: Path) -> Path | None:
+        """Where the copy waits for the rest of its version; None where these are the pages that are kept."""
+        target = self._pages_file(document)
+        if target.exists() and target.samefile(laid_out):
+            return None
+        waiting = target.with_name(f"{target.name}.new")
+        copy_durably(laid_out, waiting)
+        return waiting
 
     # -- vectors ---------------------------------------------------------------------------------------------------
 
@@ -437,6 +451,14 @@ class Index:
         return Document(*rows[0]) if rows else None
 
     def source(self, document: Document) -> Path:
+        """What its pages are read and drawn from: the store's own copy of the file, or the PDF laid out of it."""
+        laid_out = self._pages_file(document)
+        return laid_out if laid_out.exists() else self.original(document)
+
+    def _pages_file(self, document: Document) -> Path:
+        return self.path / "files" / f"{document.id}.pages.pdf"
+
+    def original(self, document: Document) -> Path:
         """The store's own copy of the file."""
         suffix = next(suffix for suffix, media in MEDIA_TYPES.items() if media == document.media_type)
         return self.path / "files" / f"{document.id}{suffix}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps, ImageSequence, ImageStat, UnidentifiedImageError
 
 from mmrag.errors import UnreadableFile, UsageError, brief
-from mmrag.types import MEDIA_TYPES, WHOLE_PAGE, BBox
+from mmrag.types import PAGED, WHOLE_PAGE, BBox
 
 IMAGE_DPI = 150
 """Image files have no trustworthy size on paper: their pixels are taken as a scan at this resolution."""
@@ -93,7 +93,7 @@ def pdf_page_image(page: Any, *, dpi: float, clip: BBox = WHOLE_PAGE) -> Image.I
 
 
 def is_image(source: Path) -> bool:
-    return MEDIA_TYPES.get(source.suffix.lower(), "").startswith("image/")
+    return PAGED.get(source.suffix.lower(), "").startswith("image/")
 
 
 def image_frame(source: Path, number: int) -> Image.Image:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-MEDIA_TYPES = {
+PAGED = {
     ".pdf": "application/pdf",
     ".png": "image/png",
     ".jpg": "image/jpeg",
@@ -25,6 +25,37 @@ MEDIA_TYPES = {
     ".tiff": "image/tiff",
     ".webp": "image/webp",
 }
+"""Kinds of files that have pages, by suffix in lower case."""
+
+LAID_OUT = {
+    ".epub": "application/epub+zip",
+    ".mobi": "application/x-mobipocket-ebook",
+    ".fb2": "application/x-fictionbook+xml",
+    ".cbz": "application/vnd.comicbook+zip",
+    ".xps": "application/vnd.ms-xpsdocument",
+    ".oxps": "application/vnd.ms-xpsdocument",
+    ".svg": "image/svg+xml",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".xhtml": "text/html",
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".txt": "text/plain",
+    ".text": "text/plain",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".odt": "application/vnd.oasis.opendocument.text",
+    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
+    ".odp": "application/vnd.oasis.opendocument.presentation",
+    ".doc": "application/msword",
+    ".xls": "application/vnd.ms-excel",
+    ".ppt": "application/vnd.ms-powerpoint",
+    ".rtf": "application/rtf",
+}
+"""Kinds of files whose pages are laid out at ingest, and kept as a PDF from then on."""
+
+MEDIA_TYPES = PAGED | LAID_OUT
 """What can be ingested, by suffix in lower case."""
 
 

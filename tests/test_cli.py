@@ -362,7 +362,7 @@ def test_a_file_name_that_is_no_text_is_reported(tmp_path: Path, python: Python,
 
 def test_ingest_reads_with_a_pattern_and_a_profile(tmp_path: Path) -> None:
     pdf(tmp_path / "a.pdf", "harbour")
-    (tmp_path / "note.txt").write_text("passed over")
+    (tmp_path / "note.bin").write_text("passed over")
     report = as_json("ingest", tmp_path / "*", "-s", tmp_path / "store", "-p", "offline", "--workers", "1")
     assert [Path(file["path"]).name for file in report["files"]] == ["a.pdf"]  # type: ignore[index]
 
@@ -532,8 +532,8 @@ def test_debug_shows_the_traceback(tmp_path: Path, python: Python) -> None:
 # -- help, imports, names --------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "ingest": "--store --profile --image-encoder --workers --again --describe-pictures --generator --base-url --model "
-    "--load-in-4bit --json --debug",
+    "ingest": "--store --profile --image-encoder --workers --again --describe-pictures --watch --generator --base-url "
+    "--model --load-in-4bit --json --debug",
     "ask": "--image --store --profile --image-encoder --reranker --generator --base-url --model --samples --contrast "
     "--max-visual-tokens --risk --load-in-4bit --check --nli --unsupported --document --top-k --html --json --debug",
     "search": "--image --store --profile --image-encoder --reranker --document --top-k --json --debug",

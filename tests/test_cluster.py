@@ -20,9 +20,13 @@ from ingest.cluster import ClusterPool
 from ingest.encode import _encode_texts
 from ingest.limits import Limits
 from ingest.pdf import read_page
+from ingest.pipeline import ingest_files
 from ingest.worker import Pool, TooCostly
 from mmrag.encoders import BundledTextEncoder
 from mmrag.errors import ClusterError, UnreadableFile, UsageError
+from mmrag.index import Index
+from mmrag.models import Encoders
+from mmrag.vectors import TEXT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="Ray's clusters are not for Windows")]
 pytest.importorskip("ray")
@@ -92,6 +96,11 @@ def burns() -> None:
         pass
 
 
+def marks(path: str) -> None:
+    Path(path).touch()
+    time.sleep(0.1)
+
+
 def crashes() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -136,13 +145,42 @@ def test_pages_and_vectors_are_those_that_are_made_here(pool: ClusterPool, tmp_p
     encoding = (_encode_texts, BundledTextEncoder(), texts)
     with closing(Pool(1, Limits())) as here:
         expected = [here.result(here.submit(*task)) for task in tasks]
-        vectors, _ = here.result(here.submit(*encoding))
+        vectors = here.result(here.submit(*encoding))
     assert expected[3].text_source == "ocr"
     assert "cranes" in expected[3].regions[0].text
-    submitted = [pool.submit(*task, limited=False) for task in (*tasks, encoding)]
-    *pages, (elsewhere, _) = [pool.result(future) for future in submitted]
+    submitted = [pool.submit(*task, pages=9) for task in (*tasks, encoding)]
+    *pages, elsewhere = [pool.result(future) for future in submitted]
     assert pages == expected
     assert np.array_equal(elsewhere, vectors)
+
+
+def test_what_is_recalled_is_not_begun(pool: ClusterPool, tmp_path: Path) -> None:
+    futures = [pool.submit(marks, str(tmp_path / str(n))) for n in range(200)]
+    assert sum(future.cancel() for future in futures[100:]) == 100
+    for future in futures[:100]:
+        pool.result(future)
+    pool.result(pool.submit(marks, str(tmp_path / "last")))
+    assert 101 <= len(list(tmp_path.iterdir())) < 150
+    assert pool._futures == {}
+
+
+def test_an_ingest_on_the_cluster_makes_the_same_store(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    pdf(folder / "a.pdf", "harbour", "island", "wharf")
+    scan(folder / "b.pdf", "The pilot met the ferry.")
+    (folder / "c.pdf").write_bytes(b"%PDF-1.7 broken")
+    held = []
+    for ray in (None, "local"):
+        with Index.open(tmp_path / f"store-{ray}", create=True) as index:
+            report = ingest_files(index, [folder], Encoders(BundledTextEncoder()), workers=2, ray=ray)
+            pages = [index.page(d.id, n) for d in index.documents() for n in range(1, d.page_count + 1)]
+            vectors = index.nearest(TEXT, BundledTextEncoder().get_query_embedding("cranes"), top_k=99)
+            rows = [(result.path.name, str(result.outcome), result.reason) for result in report.results]
+            held.append((rows, index.counts(), pages, dict(vectors)))
+    assert held[0] == held[1]
+    assert [outcome for _, outcome, _ in held[0][0]] == ["ingested", "ingested", "ingested", "failed"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_driver_that_dies_leaves_nobody_waiting(tmp_path: Path) -> None:
@@ -160,7 +198,7 @@ def test_no_page_is_lost_or_doubled_when_a_node_dies(tmp_path: Path, capfd: pyte
     subjects = [f"harbour number {n}" for n in range(40)]
     file = pdf(tmp_path / "a.pdf", *subjects)
     expected = [read_page(file, "d", n) for n in range(1, 41)]
-    with ray_cluster() as cluster, closing(ClusterPool(cluster.address, Limits())) as pool:
+    with ray_cluster() as cluster, closing(ClusterPool(cluster.address, Limits(), workers=1)) as pool:
         assert pool.workers == 2
         seen = {pool.result(future) for future in [pool.submit(worker_of, file, n) for n in range(8)]}
         assert len(seen) == 2  # both work
@@ -180,11 +218,11 @@ def test_no_page_is_lost_or_doubled_when_a_node_dies(tmp_path: Path, capfd: pyte
 @pytest.mark.parametrize("address", ["", "cluster", "http://h:1", "h:port", "me:hunter2@h:6379", "h:99999"])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="names no cluster: give local, auto, or its address"):
-        ClusterPool(address, Limits())
+        ClusterPool(address, Limits(), workers=1)
 
 
 def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
     started = time.monotonic()
     with pytest.raises(ClusterError, match=r"at 127.0.0.1:\d+ cannot be reached \(Connection refused\): start it"):
-        ClusterPool(f"127.0.0.1:{free_port()}", Limits())
+        ClusterPool(f"127.0.0.1:{free_port()}", Limits(), workers=1)
     assert time.monotonic() - started < 5

@@ -121,7 +121,7 @@ class InThisProcess:
 @pytest.fixture(autouse=True, scope="module")
 def no_processes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "_Pool", InThisProcess)
+        patch.setattr(pipeline, "Pool", InThisProcess)
         yield
 
 

@@ -141,7 +141,7 @@ def allowed(tmp_path: Path) -> Path:
     (folder / "below").mkdir(parents=True)
     (folder / "below" / "a.pdf").write_bytes(b"a")
     (folder / "b.png").write_bytes(b"b")
-    (folder / "notes.txt").write_bytes(b"c")
+    (folder / "notes.bin").write_bytes(b"c")
     (tmp_path / "allowed-not").mkdir()
     (tmp_path / "allowed-not" / "secret.pdf").write_bytes(b"secret")
     return folder
@@ -200,7 +200,7 @@ def test_of_a_folder_only_what_lies_inside_is_taken(allowed: Path, tmp_path: Pat
 
 def test_a_folder_with_nothing_to_read(allowed: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no PDF or picture"):
+    with pytest.raises(UsageError, match="holds no document or picture"):
         allowed_files(str(tmp_path / "empty"), [tmp_path])
 
 

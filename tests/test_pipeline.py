@@ -23,7 +23,7 @@ from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
 from mmrag.settings import Settings
 from mmrag.testing import HashEncoder
-from mmrag.types import BBox, Page, RegionKind
+from mmrag.types import MEDIA_TYPES, BBox, Page, RegionKind
 
 ENCODERS = Encoders(HashEncoder())
 
@@ -149,7 +149,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     with pymupdf.open() as document:
         document.new_page(width=300, height=200).insert_text((50, 60), "A single line")
         document.save(folder / "line.pdf")
-    (folder / "notes.txt").write_text("passed over")
+    (folder / "notes.bin").write_text("passed over")
     progress: list[Progress] = []
     with Index.open(folder / "store", create=True) as index:
         report = ingest_files(index, [folder], ENCODERS, workers=2, on_progress=progress.append)
@@ -251,7 +251,7 @@ def test_a_changed_file_replaces_its_old_version_and_takes_its_name_along(tmp_pa
 @pytest.fixture
 def cabinet(tmp_path: Path) -> Path:
     folder = tmp_path / "cabinet"
-    for name in ("b.pdf", "a.PDF", "note.txt", "in/c.png", "in/deep/d.tiff", "in/deep/e.doc", "[1] f*.pdf"):
+    for name in ("b.pdf", "a.PDF", "note.bin", "in/c.png", "in/deep/d.tiff", "in/deep/e.exe", "[1] f*.pdf"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
     return folder
@@ -267,7 +267,7 @@ def cabinet(tmp_path: Path) -> Path:
         ("*", ["[1] f*.pdf", "a.PDF", "b.pdf", "in/c.png", "in/deep/d.tiff"]),
         ("**/*.*", ["[1] f*.pdf", "a.PDF", "b.pdf", "in/c.png", "in/deep/d.tiff"]),
         ("in/../b.pdf", ["b.pdf"]),
-        ("note.txt", ["note.txt"]),  # named: it is looked at, and refused by its kind
+        ("note.bin", ["note.bin"]),  # named: it is looked at, and refused by its kind
     ],
 )
 def test_files_folders_and_patterns(cabinet: Path, source: str, found: list[str]) -> None:
@@ -327,13 +327,13 @@ def bad_batch(tmp_path_factory: pytest.TempPathFactory) -> Report:
     image = folder / "cut.png"
     written("LIGHTHOUSE", (400, 200), (20, 20)).save(image)
     image.write_bytes(image.read_bytes()[:400])
-    (folder / "notes.txt").write_text("text")
+    (folder / "notes.bin").write_text("text")
     (folder / "dangling.pdf").symlink_to(folder / "gone.pdf")
     (folder / os.fsdecode(b"caf\xe9.pdf")).write_bytes((folder / "good.pdf").read_bytes())
     (folder / "box").mkdir()
-    (folder / "box" / "passed over.txt").write_text("text")
+    (folder / "box" / "passed over.bin").write_text("text")
     pdf(folder / "box" / "last.pdf", "ferry")
-    names = ("corrupt.pdf", "missing.pdf", "notes.txt", "good.pdf", "box", "*.png", "*.pdf")
+    names = ("corrupt.pdf", "missing.pdf", "notes.bin", "good.pdf", "box", "*.png", "*.pdf")
     with Index.open(folder / "store", create=True) as index:
         report = ingest_files(index, [folder / name for name in names], ENCODERS)
         assert {document.name for document in index.documents()} == {"good.pdf", "last.pdf", "owned.pdf"}
@@ -354,7 +354,10 @@ def bad_batch(tmp_path_factory: pytest.TempPathFactory) -> Report:
         ("cut.png", "The file is damaged or not an image of the kind that its name says."),
         ("missing.pdf", "There is no such file or folder."),
         ("dangling.pdf", "The file cannot be read: No such file or directory."),
-        ("notes.txt", "Files of this kind cannot be ingested; known are jpeg, jpg, pdf, png, tif, tiff, webp."),
+        (
+            "notes.bin",
+            f"Files of this kind cannot be ingested; known are {', '.join(sorted(s[1:] for s in MEDIA_TYPES))}.",
+        ),
         (os.fsdecode(b"caf\xe9.pdf"), "The file's name is not valid UTF-8: rename the file."),
     ],
     ids=ascii,
@@ -374,7 +377,7 @@ def test_the_rest_of_the_batch_goes_on(bad_batch: Report, name: str) -> None:
 def test_every_named_file_has_one_row_and_no_other_has(bad_batch: Report) -> None:
     names = [result.path.name for result in bad_batch.results]
     assert len(names) == len(set(names)) == 15
-    assert "passed over.txt" not in names
+    assert "passed over.bin" not in names
 
 
 def test_a_full_disk_costs_only_one_file(tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

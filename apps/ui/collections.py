@@ -153,7 +153,7 @@ def _add(here: Collection, *, is_empty: bool) -> None:
 def _upload(here: Collection, key: str, *, several: Any) -> None:
     taken = st.session_state.setdefault("uploads-taken", 0)
     given = st.file_uploader(
-        t("PDFs and pictures"),
+        t("Documents and pictures"),
         type=[suffix[1:] for suffix in MEDIA_TYPES],
         accept_multiple_files=several,
         key=f"upload-{key}-{taken}",

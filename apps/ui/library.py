@@ -176,7 +176,7 @@ def allowed_files(text: str, folders: Sequence[Path] | None = None, *, exclude: 
     found, _ = find_files([allowed_path(text, folders)], exclude=exclude)
     files = [path for path in found if _is_inside(path, folders)]
     if not files:
-        raise UsageError(f"{text.strip()!r} holds no PDF or picture: name another folder.")
+        raise UsageError(f"{text.strip()!r} holds no document or picture that can be read: name another folder.")
     return files
 
 

@@ -25,7 +25,11 @@ def welcome() -> None:
             st.rerun()
     with own:
         st.markdown(f"**{t('Use your own documents')}**")
-        st.caption(t("PDFs and pictures: reports, papers, slides, scans, photos. They stay on this machine."))
+        st.caption(
+            t(
+                "PDFs, Office files, e-books, pictures: reports, papers, slides, scans, photos. They stay on this machine."
+            )
+        )
         if st.button(t("Add documents"), icon=":material/upload_file:", key="own"):
             st.switch_page(page("collections"))
 

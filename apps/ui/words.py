@@ -60,8 +60,8 @@ CHINESE = {
     ),
     "Start the demo": "开始演示",
     "Use your own documents": "使用自己的文档",
-    "PDFs and pictures: reports, papers, slides, scans, photos. They stay on this machine.": (
-        "PDF 和图片：报告、论文、幻灯片、扫描件、照片，均保留在本机。"
+    "PDFs, Office files, e-books, pictures: reports, papers, slides, scans, photos. They stay on this machine.": (
+        "PDF、Office 文件、电子书和图片：报告、论文、幻灯片、扫描件、照片，均保留在本机。"
     ),
     "Reading {file}: page {done} of {total}": "正在读取 {file}：第 {done} 页，共 {total} 页",
     "Waiting for another program that writes to this collection …": "等待另一个正在写入此文档集的程序……",
@@ -240,7 +240,7 @@ CHINESE = {
     "Files": "文件",
     "A whole folder": "整个文件夹",
     "From this machine": "本机文件夹",
-    "PDFs and pictures": "PDF 和图片",
+    "Documents and pictures": "文档和图片",
     "A file that is uploaded again under its name replaces the older version.": "再次上传同名文件会替换旧版本。",
     "Folder or file on the machine that runs this app": "运行此应用的计算机上的文件夹或文件",
     "Add": "添加",
