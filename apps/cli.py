@@ -19,6 +19,7 @@ from apps import cli_eval, cli_eval_answers  # noqa: F401  # the second adds its
 from apps.options import (
     BaseUrl,
     Check,
+    Chroma,
     Contrast,
     Debug,
     Generator,
@@ -93,6 +94,15 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read pages.", show_default="all cores")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            help="Read and encode on a Ray cluster (needs mmrag[ray]): local (of this machine alone), auto (that which "
+            "it has joined), or HOST:PORT.",
+            show_default="none",
+        ),
+    ] = None,
     again: Annotated[
         bool,
         typer.Option("--again", help="Read known content once more, after an upgrade for example."),
@@ -136,6 +146,7 @@ def ingest(
     base_url: BaseUrl = None,
     model: Model = None,
     load_in_4bit: LoadIn4bit = None,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -164,6 +175,7 @@ def ingest(
                     batch,
                     encoders,
                     workers=workers,
+                    ray=ray,
                     limits=limits,
                     passwords=passwords,
                     ocr=not no_ocr,
@@ -181,7 +193,7 @@ def ingest(
                 print_timings(report)
             return report
 
-        with Index.open(chosen.store, create=True) as index:
+        with Index.open(chosen.store, create=True, chroma=chosen.chroma) as index:
             if watch:
                 _keep_reading(sources, index, read, again=again)
                 return
@@ -215,6 +227,7 @@ def ask(
     unsupported: Unsupported = None,
     document: Names = None,
     top_k: Pages = 8,
+    chroma: Chroma = None,
     html: Annotated[
         Path | None, typer.Option(help="Also write one HTML file that shows the cited pages with their regions.")
     ] = None,
@@ -265,6 +278,7 @@ def search(
     reranker: Reranker = None,
     document: Names = None,
     top_k: Pages = 10,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -302,6 +316,7 @@ def list_documents(store: Store = None, as_json: Json = False, debug: Debug = Fa
 def remove(
     names: Annotated[list[str], typer.Argument(help="File names, paths or ids, as  mmrag list  shows them.")],
     store: Store = None,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -309,7 +324,7 @@ def remove(
     with errors(debug):
         from mmrag.retrieve import resolve_documents
 
-        with _index(store) as index:
+        with _index(store, chroma) as index:
             ids = list(dict.fromkeys(resolve_documents(index, names) or ()))
             gone = [d for d in index.documents() if d.id in ids]
             with index.writing():
@@ -397,6 +412,7 @@ def doctor(
     model: Model = None,
     max_visual_tokens: MaxVisualTokens = None,
     load_in_4bit: LoadIn4bit = None,
+    chroma: Chroma = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -505,10 +521,11 @@ def main() -> None:
 # -- shared by the commands ------------------------------------------------------------------------------------------
 
 
-def _index(store: Path | None) -> Index:
+def _index(store: Path | None, chroma: str | None = None) -> Index:
     from mmrag.index import Index
 
-    return Index.open(settings(locals()).store)
+    chosen = settings({"store": store, "chroma": chroma})
+    return Index.open(chosen.store, chroma=chosen.chroma)
 
 
 def _open(settings: Settings) -> Rag:

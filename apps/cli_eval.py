@@ -447,7 +447,7 @@ def tampering(
         from mmrag.models import load_check
 
         chosen = settings(locals())
-        with Index.open(chosen.store) as index:
+        with Index.open(chosen.store, chroma=chosen.chroma) as index:
             items = tampered_claims(index, count=count, seed=seed)
         report = evaluate_tampering(items, load_check(chosen))
         if as_json:

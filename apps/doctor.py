@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from apps.fit import Finding, examine_generator, free_memory
 from mmrag import __version__
 from mmrag.checkpoint import on_disk
+from mmrag.chroma import ChromaServer, reach
 from mmrag.encoders import bundled_weights
 from mmrag.errors import MmragError, StoreNotFound
 from mmrag.index import Index
@@ -21,6 +22,7 @@ from mmrag.settings import PROFILES, Settings
 _EXTRAS = {
     "full": ("torch", "torchvision", "transformers", "sentence_transformers", "qwen_vl_utils"),
     "openai": ("llama_index.llms.openai_like",),
+    "ray": ("ray.data",),
     "app": ("streamlit",),
     "eval": ("ir_measures", "matplotlib", "rapidfuzz"),
 }
@@ -28,7 +30,7 @@ _CORE = ("chromadb", "fastembed", "llama-index-core", "pymupdf", "rapidocr")
 
 
 def examine(settings: Settings) -> list[Finding]:
-    return [*_installation(), *_weights(), *_machine(), *examine_generator(settings), _store(settings)]
+    return [*_installation(), *_weights(), *_machine(), *examine_generator(settings), *_store(settings)]
 
 
 def _installation() -> Iterator[Finding]:
@@ -90,16 +92,30 @@ def _gpu() -> Finding:
     return Finding(True, "GPU", "none; models run on the processor")
 
 
-def _store(settings: Settings) -> Finding:
+def _store(settings: Settings) -> Iterator[Finding]:
+    server = settings.chroma
     try:
-        index = Index.open(settings.store)
+        with Index.open(settings.store, chroma=server) as index:
+            server = index.server or server
+            yield _contents(index)
     except StoreNotFound:
-        return Finding(True, "store", f"none at {settings.store.absolute()}", "mmrag ingest FOLDER")
+        yield Finding(True, "store", f"none at {settings.store.absolute()}", "mmrag ingest FOLDER")
     except MmragError as error:
-        return Finding(False, "store", str(settings.store), str(error))
-    with index:
-        documents = index.documents()
+        yield Finding(False, "store", str(settings.store), str(error))
+    if server:
+        yield _server(server)
+
+
+def _contents(index: Index) -> Finding:
+    documents = index.documents()
     pages = sum(document.page_count for document in documents)
     free = shutil.disk_usage(index.path).free
     found = f"{index.path}: {len(documents)} documents, {pages} pages; {free / 1e9:.0f} GB free on its disk"
     return Finding(True, "store", found, "" if documents else "mmrag ingest FOLDER")
+
+
+def _server(server: ChromaServer) -> Finding:
+    try:
+        return Finding(True, "Chroma server", f"{server.address}, {reach(server)}")
+    except MmragError as error:
+        return Finding(False, "Chroma server", server.address, str(error))

@@ -137,6 +137,16 @@ Unsupported = Annotated[
         "--unsupported", help="What becomes of claims that nothing supports: flag or drop.", show_default="flag"
     ),
 ]
+# No envvar here: what stands in the environment is for new stores, and in no known one's way.
+Chroma = Annotated[
+    str | None,
+    typer.Option(
+        "--chroma",
+        help="Address of a Chroma server for a new store's vectors, such as http://localhost:8000; the store remembers "
+        "it. MMRAG_CHROMA_HEADERS holds, as JSON, the headers of a login.",
+        show_default="MMRAG_CHROMA, or the store's folder",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 

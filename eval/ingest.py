@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
@@ -177,11 +178,11 @@ def _scale(pages: int, store: Path) -> Scale:
                 print(done, f"{steps[-1][1]:.1f} s", file=sys.stderr, flush=True)
         retriever = Retriever(index, Encoders(encoder))
         sought = [_query(rng, index, document.id) for document in rng.choices(index.documents(), k=_QUERIES)]
-        times = sorted(_seconds(lambda text=text: retriever.search(text, top_k=8)) for text in sought)
+        times = sorted(_seconds(partial(retriever.search, text, top_k=8)) for text in sought)
         vectors_there = index.counts()["text_vectors"]
     counted, seconds, memory = map(list, zip(*steps, strict=True))
     return Scale(
-        *(counted, seconds, memory, times[len(times) // 2], times[int(0.95 * len(times))]),  # type: ignore[arg-type]
+        *(counted, seconds, memory, times[len(times) // 2], times[int(0.95 * len(times))]),
         *(_size(store), vectors_there),
     )
 

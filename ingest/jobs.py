@@ -343,7 +343,7 @@ def _work(store: Path, state: _State) -> None:
 
     task = state.record
     settings = load_settings(store=store, **task["settings"])
-    with Index.open(store, create=True) as index, index.writing(wait=True):
+    with Index.open(store, create=True, chroma=settings.chroma) as index, index.writing(wait=True):
         state.now(state="running")
         _remove(index, task["remove"], state)
         if task["sources"]:

@@ -61,7 +61,7 @@ def ingest_into(
 ) -> Report:
     """Ingest into the store in folder `store`, made if there is none; `choices` as in `mmrag.settings.Settings`."""
     settings = load_settings(profile, store=Path(store), **choices)
-    with Index.open(settings.store, create=True) as index:
+    with Index.open(settings.store, create=True, chroma=settings.chroma) as index:
         return ingest_files(index, sources, load_encoders(settings), describer=describer)
 
 
@@ -71,6 +71,7 @@ def ingest_files(
     encoders: Encoders,
     *,
     workers: int | None = None,
+    ray: str | None = None,
     limits: Limits = Limits(),  # noqa: B008  # immutable
     passwords: Sequence[str] = (),
     ocr: bool = True,
@@ -83,6 +84,7 @@ def ingest_files(
 ) -> Report:
     """Bring files, folders (searched below) and glob patterns into the index; content that it already holds is skipped.
 
+    `ray` is the address of a cluster that reads and encodes instead of this machine's `workers` (see `ingest.cluster`).
     Each of `passwords` is tried on an encrypted file. Without `ocr` only text layers are read. A `describer`, which
     must read images, says of every picture what it shows; it is also asked about the pictures of documents that the
     index holds but another model, or none, has described. `again` reads known content anew, from the store's own copy
@@ -101,7 +103,7 @@ def ingest_files(
         if tasks:
             with (
                 TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-                closing(Pool(workers or _workers(limits), limits)) as pool,
+                closing(_pool(ray, workers, limits)) as pool,
             ):
                 _Batch(index, models, pool, Path(folder), report, on_progress, ocr).work(tasks, passwords)
                 report.timings = pool.timings
@@ -110,6 +112,14 @@ def ingest_files(
     report.results.sort(key=lambda result: order.get(result.path, -1))
     report.seconds = perf_counter() - started
     return report
+
+
+def _pool(ray: str | None, workers: int | None, limits: Limits) -> Pool:
+    if ray is None:
+        return Pool(workers or _workers(limits), limits)
+    from ingest.cluster import ClusterPool
+
+    return ClusterPool(ray, limits, workers=workers or _workers(limits))
 
 
 class _Batch:
@@ -154,7 +164,7 @@ class _Batch:
             target = self._folder / f"{number}.pdf"
             args = (task.file, target, self._pool.limits, passwords)
             looks.append(
-                (task, target, self._pool.submit(prepare, *args, pages=CONVERT_PAGES) if task.is_read else None)
+                (task, target, self._pool.submit_beside(prepare, *args, pages=CONVERT_PAGES) if task.is_read else None)
             )
         ready = []
         for task, target, look in looks:

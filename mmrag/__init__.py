@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from mmrag.errors import (
+    ClusterError,
     DocumentError,
     EncryptedFile,
     GenerationError,
@@ -26,6 +27,7 @@ from mmrag.errors import (
     StoreError,
     StoreMismatch,
     StoreNotFound,
+    StoreUnreachable,
     UnreadableFile,
     UsageError,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "Chunk",
     "Citation",
     "Claim",
+    "ClusterError",
     "Document",
     "DocumentError",
     "EncryptedFile",
@@ -58,6 +61,7 @@ __all__ = [
     "StoreError",
     "StoreMismatch",
     "StoreNotFound",
+    "StoreUnreachable",
     "UnreadableFile",
     "UsageError",
     "Word",

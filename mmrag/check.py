@@ -11,10 +11,11 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmrag.check_vectors import Found, Trouble, check_apart
+from mmrag.check_vectors import Found, Trouble, check_apart, check_vectors
 from mmrag.index import Index
 from mmrag.ledger import Ledger
 from mmrag.types import LAID_OUT, Document, Span
@@ -94,7 +95,7 @@ OnProgress = Callable[[int, int, str], None]
 
 def check(index: Index, *, on_progress: OnProgress = lambda done, total, what: None) -> list[Finding]:
     """Everything that is wrong with a store, which nobody writes to meanwhile: raises StoreBusy."""
-    with index.inspecting() as (ledger, _):
+    with index.inspecting() as (ledger, vectors):
         try:
             if damaged := list(_ledger(ledger)):
                 return damaged  # whatever else is asked of it may be answered wrongly
@@ -110,8 +111,14 @@ def check(index: Index, *, on_progress: OnProgress = lambda done, total, what: N
             found += _strays(index, documents, unfinished)
         except sqlite3.DatabaseError as error:
             return [Finding(What.LEDGER, detail=str(error))]
-        apart = check_apart(index.path, lambda done, total: on_progress(done, total, "vectors"))
-        return [*found, *(_of_vectors(item, documents) for item in apart)]
+        tell = partial(_tell, on_progress)
+        # What a server holds is read there, where it cannot end this process.
+        of_vectors = check_vectors(ledger, vectors, tell) if index.server else check_apart(index.path, tell)
+        return [*found, *(_of_vectors(item, documents) for item in of_vectors)]
+
+
+def _tell(on_progress: OnProgress, done: int, total: int) -> None:
+    on_progress(done, total, "vectors")
 
 
 # -- the ledger ------------------------------------------------------------------------------------------------------

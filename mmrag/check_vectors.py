@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mmrag.errors import StoreError, brief
 from mmrag.ledger import Ledger
 from mmrag.rows import visible_keys
-from mmrag.vectors import IMAGE, TEXT, Kept, Key, VectorStore
+from mmrag.vectors import IMAGE, TEXT, Kept, Key, Place, VectorStore
 
 SAMPLE = 50
 """Vectors of each collection that must be found by themselves: that many tell a graph that came apart."""
@@ -51,7 +51,7 @@ class Found:
 
 
 def check_apart(store: Path, on_progress: Callable[[int, int], None]) -> list[Found]:
-    """As `check_vectors`, safe from what it reads."""
+    """As `check_vectors` of a store with vectors of its own, safe from what it reads."""
     command = [sys.executable, "-P", "-m", "mmrag.check_vectors", str(store)]
     found: list[Found] = []
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, encoding="utf-8") as process:  # noqa: S603
@@ -71,7 +71,7 @@ def check_apart(store: Path, on_progress: Callable[[int, int], None]) -> list[Fo
 
 
 def main(folder: str) -> None:
-    ledger, vectors = Ledger(Path(folder) / "ledger.sqlite3"), VectorStore.shared(Path(folder) / "chroma")
+    ledger, vectors = Ledger(Path(folder) / "ledger.sqlite3"), VectorStore.shared(Place(Path(folder) / "chroma"))
 
     def tell(done: int, total: int) -> None:
         print(json.dumps({"done": done, "total": total}), flush=True)

@@ -289,7 +289,7 @@ def open_rag(
     """As `open_store`, from settings that are already made; `create` makes the store where there is none."""
     if settings.check == "look" and settings.generator == "extractive" and llm is None:
         raise UsageError("--check look is for a model that reads images: name one with --generator.")
-    index = Index.open(settings.store, create=create)
+    index = Index.open(settings.store, create=create, chroma=settings.chroma)
     try:
         encoders = load_encoders(settings, read_words)
         index.require_encoders(text=encoders.text_identity, image=encoders.image_identity)

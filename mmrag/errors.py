@@ -6,10 +6,12 @@
     ├── ModelNotFound         weights that are neither on this disk nor reachable
     ├── OutOfMemory           a model that needs more memory than there is
     ├── GenerationError       a model or server that did not give an answer
+    ├── ClusterError          a Ray cluster that does not answer or went away
     ├── StoreError            the store on disk
     │   ├── StoreNotFound     there is none at this path yet
     │   ├── StoreMismatch     it was built by other encoders or another version
-    │   └── StoreBusy         another process is writing to it
+    │   ├── StoreBusy         another process is writing to it
+    │   └── StoreUnreachable  the server with its vectors does not answer
     └── DocumentError         one file or page; the rest of a batch goes on
         ├── UnreadableFile    missing, not permitted, empty, damaged or of an unknown kind
         └── EncryptedFile     needs a password
@@ -49,6 +51,10 @@ class GenerationError(MmragError):
     """A model or server did not give an answer."""
 
 
+class ClusterError(MmragError):
+    """A Ray cluster does not answer, or went away."""
+
+
 class StoreError(MmragError):
     """The store on disk cannot be used."""
 
@@ -63,6 +69,10 @@ class StoreMismatch(StoreError):
 
 class StoreBusy(StoreError):
     """Another process is writing to the store."""
+
+
+class StoreUnreachable(StoreError):
+    """The server that holds the store's vectors does not answer."""
 
 
 class DocumentError(MmragError):

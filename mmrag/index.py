@@ -15,17 +15,21 @@ A document is visible once the ledger has committed it. Its vectors are written 
 row, so that whatever a killed process left half done is swept up by the next writer. The vectors of each version of a
 document are a generation of their own, and only those of the committed one are found. The commit that ends such a
 change counts the ledger's version up: whoever asks after it, in any thread or process, opens the vectors anew.
+
+The vectors can be on a Chroma server instead, in collections named by the store's own id. The ledger remembers where.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from mmrag.chroma import ChromaServer, reach
 from mmrag.disk import copy_durably, room_on, sync
 from mmrag.errors import StoreError, StoreMismatch, StoreNotFound
 from mmrag.ledger import Ledger
@@ -45,15 +49,18 @@ from mmrag.rows import (
     to_region,
     visible_keys,
 )
+from mmrag.settings import is_base_url, same_origin
 from mmrag.text import query_phrases, query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
-from mmrag.vectors import IMAGE, TEXT, Key, VectorStore
+from mmrag.vectors import IMAGE, TEXT, Key, Place, VectorStore
 
 FORMAT = "5"
 """Changes with the schema or with what is stored: a store of another format is refused, not misread."""
 
 # SQLite's words for what may be over at the next try, unlike a damaged file.
 _PASSING = ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_LOCKED", "SQLITE_READONLY")
+
+EMBEDDED = "embedded"
 
 Vectors = Mapping[str, Sequence[float]]
 """Vectors by chunk id."""
@@ -69,11 +76,17 @@ class Index:
         self.path = path
         self._ledger = ledger
         self._lock = WriterLock(path)
-        self._vectors = VectorStore.shared(path / "chroma")
+        self._open = contextlib.ExitStack()
+        self._open.callback(ledger.close)
+        self._vectors: VectorStore
 
     @classmethod
-    def open(cls, path: Path | str, *, create: bool = False) -> Index:
-        """Open the store in folder `path`; raises StoreNotFound unless `create`."""
+    def open(cls, path: Path | str, *, create: bool = False, chroma: ChromaServer | None = None) -> Index:
+        """Open the store in folder `path`; raises StoreNotFound unless `create`.
+
+        A new store has its vectors on the server `chroma`, where one is given; one that has them elsewhere is refused
+        (StoreMismatch) where `chroma` was asked for by name. Its headers are sent to no other server.
+        """
         path = Path(path).expanduser().resolve()
         ledger = path / "ledger.sqlite3"
         if not ledger.is_file() and not create:
@@ -86,7 +99,7 @@ class Index:
         except (OSError, sqlite3.Error) as error:
             raise _unusable(path, error) from error
         try:
-            index._prepare()
+            index._prepare(chroma)
         except BaseException as error:
             index.close()
             if isinstance(error, sqlite3.Error):
@@ -100,37 +113,60 @@ class Index:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _prepare(self) -> None:
-        """Make the schema of a new ledger, refuse one of another format."""
+    def _prepare(self, chroma: ChromaServer | None) -> None:
+        """Make the schema of a new ledger, refuse one of another format, find its vectors."""
         self._ledger.use_wal()
         if not self._has_table("meta"):
-            with self.writing(wait=True):
+            if chroma:
+                reach(chroma)  # an address that was mistyped is not to be remembered
+            with self._lock.held(wait=True, on_wait=lambda said: None):
                 if not self._has_table("meta"):  # two may have come to make the store at once
-                    self._make_schema()
+                    self._make_schema(chroma.address if chroma else EMBEDDED)
         found = self._meta("format")
         if found != FORMAT:
             raise StoreMismatch(
                 f"The store at {self.path} has format {found}, this mmrag reads {FORMAT}: ingest into a new --store."
             )
+        self._vectors = VectorStore.shared(self._place(chroma))
+        self._open.callback(self._vectors.release)
 
     def _has_table(self, name: str) -> bool:
         return bool(self._rows("SELECT 1 FROM sqlite_master WHERE name = ?", (name,)))
 
-    def _make_schema(self) -> None:
+    def _make_schema(self, vectors: str) -> None:
         with self._ledger.transaction() as db:
             make_schema(db)
-            db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+            facts = {"format": FORMAT, "vectors": vectors, "id": secrets.token_hex(8)}
+            db.executemany("INSERT INTO meta VALUES (?, ?)", facts.items())
 
     def close(self) -> None:
-        if not self._ledger.is_closed:
-            self._ledger.close()
-            self._vectors.release()
+        self._open.close()
 
     # -- what made the vectors -------------------------------------------------------------------------------------
 
     def _meta(self, key: str) -> str | None:
         rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
         return rows[0][0] if rows else None
+
+    @property
+    def server(self) -> ChromaServer | None:
+        """That which holds the vectors, if any does."""
+        return self._vectors.place.server
+
+    def _place(self, chroma: ChromaServer | None) -> Place:
+        address, folder = self._meta("vectors") or EMBEDDED, self.path / "chroma"
+        if chroma and chroma.is_named and chroma.address != address:
+            place = "in its own folder" if address == EMBEDDED else f"on the Chroma server at {address}"
+            raise StoreMismatch(
+                f"The store at {self.path} has its vectors {place}, not at {chroma.address}: leave --chroma out, or "
+                "ingest into a new --store."
+            )
+        if address == EMBEDDED:
+            return Place(folder)
+        if not is_base_url(address):
+            raise StoreError(f"The ledger in {self.path} is damaged (no server's address): ingest into a new --store.")
+        headers = chroma.headers if chroma and same_origin(chroma.address, address) else ()
+        return Place(folder, ChromaServer(address, headers), f"mmrag-{self._meta('id')}")
 
     def require_encoders(self, *, text: str, image: str) -> None:
         """Remember the encoders of an empty store, then refuse others: vectors of two models do not compare."""
@@ -153,10 +189,10 @@ class Index:
         While another process or thread holds it: StoreBusy, or its end is waited for, which `on_wait` hears.
         """
         with self._held(wait=wait, on_wait=on_wait):
-            if self._has_table("journal"):
-                with room_on(self.path):
-                    for (document_id,) in self._rows("SELECT document_id FROM journal"):
-                        self._finish(document_id)
+            self._vectors.reach(self._ledger.version())
+            with room_on(self.path):
+                for (document_id,) in self._rows("SELECT document_id FROM journal"):
+                    self._finish(document_id)
             yield
 
     @contextlib.contextmanager

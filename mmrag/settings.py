@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mmrag.abstain import RISK
+from mmrag.chroma import ChromaServer
 from mmrag.errors import UsageError
 
 DEFAULT_STORE = Path("mmrag-store")
@@ -28,7 +31,8 @@ class Settings:
     vision-language checkpoint by hub name or folder, which `contrast` and `load_in_4bit` are for. `check` holds a
     model's claims against the `words` of their regions (by `nli`, an NLI model, where one is named), lets the model
     `look` at the regions once more too, or is `none`; what nothing supports is flagged or dropped, as `unsupported`
-    says. `risk` is the share of wrong answers, among those given, that is accepted.
+    says. `risk` is the share of wrong answers, among those given, that is accepted. `chroma` is a server for a
+    new store's vectors.
     """
 
     profile: str = "offline"
@@ -48,6 +52,7 @@ class Settings:
     unsupported: str = "flag"
     device: str | None = None
     risk: float = RISK
+    chroma: ChromaServer | None = None
 
 
 PROFILES: dict[str, Settings] = {
@@ -69,12 +74,15 @@ OF_GENERATOR = frozenset(
 def load_settings(profile: str | None = None, **choices: Any) -> Settings:
     """A profile with single choices changed; what is None comes from the environment (MMRAG_…) or the profile.
 
+    `chroma` is given as an address.
+
     UsageError where choices contradict each other.
     """
     name = profile or os.environ.get("MMRAG_PROFILE") or "offline"
     if name not in PROFILES:
         raise UsageError(f"There is no profile {name!r}: choose {' or '.join(PROFILES)}.")
     chosen = {key: value for key, value in choices.items() if value is not None}
+    chosen["chroma"] = _chroma(chosen.get("chroma"))
     settings = replace(PROFILES[name], **_from_environment("store", "generator") | chosen)
     if settings.generator == "openai":
         settings = replace(settings, **_from_environment("base_url", "model") | chosen)
@@ -152,6 +160,39 @@ def is_base_url(address: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain and address.isprintable()
 
 
+_NO_CHROMA = (
+    "--chroma and MMRAG_CHROMA must be an address such as http://localhost:8000, with no name, password, query or "
+    "fragment in it; what a login needs goes into MMRAG_CHROMA_HEADERS."
+)
+_NO_HEADERS = 'MMRAG_CHROMA_HEADERS must be JSON of names and texts: {"Authorization": "Bearer …"}, for example.'
+
+
+def _chroma(named: str | None) -> ChromaServer | None:
+    known = os.environ.get("MMRAG_CHROMA")
+    address, meant_for = (url.rstrip("/") if url else "" for url in (named or known, known or named))
+    if not address:
+        return None
+    if not is_base_url(address):
+        raise UsageError(_NO_CHROMA)
+    return ChromaServer(address, _chroma_headers() if same_origin(address, meant_for) else (), named is not None)
+
+
+def _chroma_headers() -> tuple[tuple[str, str], ...]:
+    try:
+        found = json.loads(os.environ.get("MMRAG_CHROMA_HEADERS") or "{}")
+    except ValueError:
+        raise UsageError(_NO_HEADERS) from None  # it may be a secret that stands there
+    if not isinstance(found, dict) or not all(_is_header(*item) for item in found.items()):
+        raise UsageError(_NO_HEADERS)
+    return tuple(found.items())
+
+
+def _is_header(name: str, value: Any) -> bool:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name) or not isinstance(value, str):
+        return False
+    return value.isascii() and value.isprintable() and value == value.strip()
+
+
 def _from_environment(*names: str) -> dict[str, Any]:
     found = {name: os.environ.get(f"MMRAG_{name.upper()}") for name in names}
     return {name: Path(value) if name == "store" else value for name, value in found.items() if value}
@@ -164,6 +205,11 @@ def _key_for(base_url: str | None) -> str | None:
     if place and (key := os.environ.get("MMRAG_API_KEY")) and _origin(meant_for) == place:
         return key
     return os.environ.get("OPENAI_API_KEY") if place == ("https", "api.openai.com", 443) else None
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether both addresses lead to one server, so that what was given for one may be sent to the other."""
+    return (found := _origin(one)) is not None and found == _origin(other)
 
 
 def _origin(base_url: str | None) -> tuple[str, str, int] | None:

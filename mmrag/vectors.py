@@ -1,18 +1,23 @@
 """Vectors by chunk id in two Chroma collections, text and image; searched by cosine.
 
-The only code that touches Chroma. Knows no ledger: whoever calls says by a version how fresh the vectors must be, and
-by a generation which vectors belong together: those of a document's next version never take the place of the last.
+With `mmrag.chroma`, the only code that touches Chroma. Knows no ledger: whoever calls says by a version how fresh the
+vectors must be, and by a generation which vectors belong together: those of a document's next version never take the
+place of the last.
 
 An embedded Chroma client keeps its graph in memory and never notices what another process writes; opened anew, it first
 applies what the other left in Chroma's log, which is a write as well. Two that write at once corrupt the vectors. So
 opening and writing happen under a file lock, a moment at a time, and a process has one client for all its threads.
+A server is one process that all ask: there the version counts for nothing and there is no file lock.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from mmrag.chroma import ChromaServer, start_client, start_embedded, stop, trouble
 from mmrag.disk import sync_below
 from mmrag.errors import StoreBusy, StoreError
 
@@ -27,8 +33,17 @@ TEXT, IMAGE = "text", "image"
 _PATIENCE = 120.0
 """Seconds. Another process holds the lock while it writes a batch: mostly far below one, a few for a huge document."""
 
-_BATCH = 2_000
-"""Vectors that are looked through at a time."""
+_BATCH = 1_000
+"""Vectors in one request: of 4,096 dimensions, 22 MB of the 40 that a server takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a store's vectors are: in `folder`, or on a server in collections whose names begin with `prefix`."""
+
+    folder: Path
+    server: ChromaServer | None = None
+    prefix: str = "mmrag"
 
 
 class Key(NamedTuple):
@@ -54,26 +69,26 @@ class Kept(NamedTuple):
     vector: NDArray[np.float32]
 
 
-_shared: dict[Path, VectorStore] = {}
+_shared: dict[Place, VectorStore] = {}
 _sharing = threading.Lock()
 
 
 class VectorStore:
     """Made by `shared`, and to be released."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Place) -> None:
+        self.place = place
         self._users = 0
         self._lock = threading.RLock()
-        self._client: Any = None
+        self._system: Any = None
         self._collections: dict[str, Any] = {}
-        self._version = -1
+        self._version: float = -1
 
     @classmethod
-    def shared(cls, folder: Path) -> Self:
-        """The one of this process for `folder`."""
+    def shared(cls, place: Place) -> Self:
+        """The one of this process for `place`."""
         with _sharing:
-            store = _shared.setdefault(folder, cls(folder))
+            store = _shared.setdefault(place, cls(place))
             store._users += 1
             return store  # type: ignore[return-value]  # of this very class
 
@@ -82,16 +97,22 @@ class VectorStore:
             self._users -= 1
             if self._users == 0:
                 self.forget()
-                del _shared[self.folder]
+                del _shared[self.place]
 
     def forget(self) -> None:
         """Open anew before the next use, whatever the version: a killed writer may have left what no version counts."""
         with self._lock:
             self._version = -1
             self._collections = {}
-            client, self._client = self._client, None
-            if client:
-                client.close()
+            system, self._system = self._system, None
+            if system:
+                stop(system)
+
+    def reach(self, version: int) -> None:
+        """StoreError where a server cannot be used, before any work is done for it."""
+        if self.place.server:
+            with self._fresh(version):
+                pass
 
     def written(self, version: int) -> None:
         """This process alone led to `version`: what was open on the one before holds all that was written."""
@@ -148,7 +169,7 @@ class VectorStore:
     ) -> None:
         """`pages` and `vectors` by chunk id."""
         with self._fresh(version), self._alone():
-            ids, size = list(vectors), self._client.get_max_batch_size()
+            ids, size = list(vectors), min(_BATCH, self._api.get_max_batch_size())
             for batch in (ids[i : i + size] for i in range(0, len(ids), size)):
                 self._collections[name].upsert(
                     ids=[str(Key(i, generation)) for i in batch],
@@ -167,9 +188,8 @@ class VectorStore:
             self._erase(name, keys)
 
     def _erase(self, name: str, keys: Sequence[Key]) -> None:
-        size = self._client.get_max_batch_size()
-        for start in range(0, len(keys), size):
-            batch = [key.chunk_id if key.generation < 0 else str(key) for key in keys[start : start + size]]
+        for start in range(0, len(keys), _BATCH):
+            batch = [key.chunk_id if key.generation < 0 else str(key) for key in keys[start : start + _BATCH]]
             self._collections[name].delete(ids=batch)
 
     def kept(self, name: str, *, version: int) -> Iterator[list[Kept]]:
@@ -181,20 +201,35 @@ class VectorStore:
             yield [Kept(Key.read(i), str((data or {}).get("document")), vector) for i, data, vector in rows]
 
     def sync(self) -> None:
-        """What was written and erased is on the disk, and outlives a loss of power."""
-        sync_below(self.folder)
+        """What was written and erased is on the disk, and outlives a loss of power. A server sees to that itself."""
+        if self.place.server is None:
+            sync_below(self.place.folder)
 
-    def set_aside(self) -> Path:
+    def set_aside(self) -> str:
         """Put what cannot be used out of the way and begin anew; returns where it lies now."""
+        if server := self.place.server:
+            return f"{self._set_aside_there()} on {server.address}"
+        folder = self.place.folder
         with self._lock, self._alone():
             self.forget()
             for number in range(1, 1000):
-                target = self.folder.with_name(f"{self.folder.name}.damaged-{number}")
+                target = folder.with_name(f"{folder.name}.damaged-{number}")
                 if not target.exists():
                     break
-            if self.folder.exists():
-                self.folder.rename(target)
-            return target
+            if folder.exists():
+                folder.rename(target)
+            return str(target)
+
+    def _set_aside_there(self) -> str:
+        """In collections of another name."""
+        suffix = f"damaged-{secrets.token_hex(2)}"
+        with self._lock:
+            self.forget()
+            with self._fresh(0):  # which makes what the server has lost
+                for name, collection in self._collections.items():
+                    collection.modify(name=f"{self.place.prefix}-{name}-{suffix}")
+                self._open(0)
+        return f"{self.place.prefix}-*-{suffix}"
 
     # -- the client --------------------------------------------------------------------------------------------------
 
@@ -203,60 +238,68 @@ class VectorStore:
         """With the client to oneself among the threads, and open on what was written up to `version`."""
         from chromadb.errors import ChromaError
 
+        server = self.place.server
         with self._lock:
             try:
                 if self._version < version:
                     with self._alone():
                         self._open(version)
                 yield
-            except ChromaError as error:
+            except StoreError:
+                raise
+            except Exception as error:
+                if not server and not isinstance(error, ChromaError):
+                    raise
                 self.forget()  # what failed half-way may go on failing in this client's memory
+                if server:
+                    raise trouble(server.address, error) from error
                 raise StoreError(
-                    f"The vectors in {self.folder.parent} cannot be used ({error}): make room if the disk is full, "
-                    "else run  mmrag check --repair  on the store."
+                    f"The vectors in {self.place.folder.parent} cannot be used ({error}): make room if the disk is "
+                    "full, else run  mmrag check --repair  on the store."
                 ) from error
 
     def _open(self, version: int) -> None:
+        from chromadb.api.models.Collection import Collection as ChromaCollection
+
         self.forget()
-        self._client = _client(self.folder)
+        server = self.place.server
+        self._system = start_client(server) if server else start_embedded(self.place.folder)
         for name in (TEXT, IMAGE):
-            collection = self._client.get_or_create_collection(
-                f"mmrag-{name}", configuration={"hnsw": {"space": "cosine"}}, embedding_function=None
-            )
+            model = self._model(f"{self.place.prefix}-{name}", is_new=version == 0 or server is None)
+            collection = ChromaCollection(client=self._api, model=model, embedding_function=None)
             collection.count()  # at the first use Chroma applies its log, which must happen under the lock
             self._collections[name] = collection
-        self._version = version
+        self._version = inf if server else version
+
+    def _model(self, name: str, *, is_new: bool) -> Any:
+        """A server that lost what it held must not look like one that holds nothing yet."""
+        if is_new:
+            return self._api.get_or_create_collection(name, configuration={"hnsw": {"space": "cosine"}})
+        return self._api.get_collection(name)
+
+    @property
+    def _api(self) -> Any:
+        from chromadb.api import ServerAPI
+
+        return self._system.instance(ServerAPI)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process opens or writes."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder.with_name("vectors.lock"), timeout=_PATIENCE, poll_interval=0.01)
+        if self.place.server:
+            yield
+            return
+        folder = self.place.folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name("vectors.lock"), timeout=_PATIENCE, poll_interval=0.01)
         try:
             lock.acquire()
         except Timeout as error:
             raise StoreBusy(
-                f"Another mmrag process has held the vectors in {self.folder.parent} for {_PATIENCE:.0f} s: "
+                f"Another mmrag process has held the vectors in {folder.parent} for {_PATIENCE:.0f} s: "
                 "wait until it ends, or stop it."
             ) from error
         try:
             yield
         finally:
             lock.release()
-
-
-def _client(folder: Path) -> Any:
-    """A client over a system of its own.
-
-    `PersistentClient` would join a system that this process has open on the folder already, however stale, and one
-    that failed to start would stay in its way for good.
-    """
-    from chromadb.api import ServerAPI
-    from chromadb.api.client import Client
-    from chromadb.config import Settings, System
-
-    api: Any = ServerAPI  # abstract: the settings choose the class
-    system = System(Settings(anonymized_telemetry=False, is_persistent=True, persist_directory=str(folder)))
-    system.instance(api)
-    system.start()
-    return Client.from_system(system)

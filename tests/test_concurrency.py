@@ -128,9 +128,9 @@ def test_vectors_on_disk_that_no_version_counts_do_not_break_a_query(index: Inde
     assert nearest(index, "wind") == "wind"
     program = """
 import sys
-from mmrag.vectors import VectorStore
+from mmrag.vectors import Place, VectorStore
 from pathlib import Path
-VectorStore.shared(Path(sys.argv[1])).upsert("text", sys.argv[2], 1, {"x": 1}, {"x": [1.0] * 64}, version=99)
+VectorStore.shared(Place(Path(sys.argv[1]))).upsert("text", sys.argv[2], 1, {"x": 1}, {"x": [1.0] * 64}, version=99)
 """
     command = [sys.executable, "-c", program, str(index.path / "chroma"), added.document.id]
     subprocess.run(command, check=True, env={"PYTHONPATH": str(ROOT)})

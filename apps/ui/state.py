@@ -86,7 +86,7 @@ def page(name: str) -> Any:
 
 # -- settings --------------------------------------------------------------------------------------------------------
 
-CHOICES = (*(each.name for each in fields(Settings) if each.name not in ("store", "device")), "top_k")
+CHOICES = (*(each.name for each in fields(Settings) if each.name not in ("store", "device", "chroma")), "top_k")
 """What can be chosen in the app: fields of Settings, and how many pages a question looks at."""
 _SECRET = ("api_key",)
 _ONE_OF: dict[str, Container[Any]] = {"profile": PROFILES, "check": CHECKS, "unsupported": ("flag", "drop")}
