@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,16 @@ class Pool:
         self._too_big: set[int] = set()
         """Ids of processes that were ended for their memory."""
         self._is_closed = threading.Event()
+        context = get_context("spawn")
+        self._born = context.SimpleQueue()
+        """Ids of the workers: other pools of this process may have other limits."""
         threading.Thread(target=self._watch_memory, daemon=True).start()
         self._pool = ProcessPool(
             max_workers=workers,
             max_tasks=RECYCLE_TASKS,
             initializer=_start,
-            initargs=[round(_RESERVED * limits.memory)],
-            context=get_context("spawn"),
+            initargs=[round(_RESERVED * limits.memory), self._born],
+            context=context,
         )
 
     def submit(self, function: Callable[..., Any], *args: Any, pages: int = 1) -> Future[Any]:
@@ -105,9 +109,12 @@ class Pool:
 
     def _watch_memory(self) -> None:
         """From outside: a worker inside MuPDF gives its own threads no turn. Where there is no /proc, nobody looks."""
+        mine: set[int] = set()
         while not self._is_closed.wait(_LOOK_SECONDS):
+            while not self._born.empty():
+                mine.add(self._born.get())
             for process in active_children():
-                if process.pid and _resident(process.pid) > self.limits.memory:
+                if process.pid in mine and _resident(process.pid) > self.limits.memory:
                     self._too_big.add(process.pid)
                     process.kill()
 
@@ -150,8 +157,9 @@ def _end(exitcode: int) -> str:
         return f"signal {-exitcode}"
 
 
-def _start(reserved: int) -> None:
+def _start(reserved: int, started: SimpleQueue[int]) -> None:
     die_with_parent()
+    started.put(os.getpid())
     if resource:
         resource.setrlimit(resource.RLIMIT_DATA, (reserved, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of a crashed worker would fill the disk

@@ -37,7 +37,7 @@ _REASONS = {"stop": "end"}
 _SENT_AS_THEY_ARE = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
-class Endpoint(ByChat, OpenAILike):  # type: ignore[misc]  # the package has no types
+class Endpoint(ByChat, OpenAILike):  # type: ignore[misc, unused-ignore]  # the package has no types of its own
     """Asks `model` at `base_url`. The constructor raises GenerationError where no server is there.
 
     Connections that break, 429 and 5xx are tried again `max_retries` times, with pauses that grow or as long as the
@@ -67,7 +67,8 @@ class Endpoint(ByChat, OpenAILike):  # type: ignore[misc]  # the package has no 
             raise UsageError("base_url must be an address such as http://localhost:8000/v1, without name and password.")
         if concurrency < 1:
             raise UsageError(f"With {concurrency} requests at once nothing is asked: allow 1 or more.")
-        fields = {"model": model, "api_base": base_url, "max_tokens": max_tokens, "temperature": temperature}
+        fields: dict[str, Any] = {"model": model, "api_base": base_url}
+        fields |= {"max_tokens": max_tokens, "temperature": temperature}
         # The key is kept out of the fields, which LlamaIndex prints and serialises; and the client tries again itself.
         fields |= {"api_key": _NO_KEY, "max_retries": 0, "is_chat_model": True}
         try:
@@ -96,7 +97,8 @@ class Endpoint(ByChat, OpenAILike):  # type: ignore[misc]  # the package has no 
         sendable = self._checked(messages, kwargs)
         with self._slots, self._server.one_sentence(self.model):
             response = super().chat(sendable, **kwargs)
-            return _told_why(response, response.raw.choices[0].finish_reason)
+            raw: Any = response.raw
+            return _told_why(response, raw.choices[0].finish_reason)
 
     def stream_chat(self, messages: Messages, **kwargs: Any) -> ChatResponseGen:
         sendable = self._checked(messages, kwargs)
