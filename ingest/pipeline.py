@@ -29,7 +29,7 @@ from ingest.report import FileResult, Outcome, Progress, Report
 from ingest.tasks import Models, Task, copies, find_tasks, sha256, told_pages
 from ingest.timing import spent, stage
 from ingest.worker import Pool, TooCostly
-from mmrag.errors import DocumentError, StoreError, UnreadableFile
+from mmrag.errors import ClusterError, DocumentError, StoreError, StoreUnreachable, UnreadableFile
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders
 from mmrag.settings import load_settings
@@ -301,11 +301,24 @@ class _Batch:
 
     def _fail_by(self, error: Exception, task: Task) -> None:
         """Only some errors are expected; a defect of ours must not take the other files along."""
+        if isinstance(error, StoreUnreachable | ClusterError):
+            self._give_up(task, str(error))
+            return
         if isinstance(error, DocumentError | StoreError):
             self._fail(task, str(error))
             return
         log.debug("ingest of %s failed", task.path, exc_info=error)
         self._fail(task, f"Not stored ({type(error).__name__}: {error}).")
+
+    def _give_up(self, task: Task, reason: str) -> None:
+        """A server is gone: the other files would fare no better, after hours of reading."""
+        left = [task, *self._queue, *self._reading, *(done.task for done in self._encoding)]
+        for waiting in (self._queue, self._reading, self._encoding):
+            waiting.clear()
+        for each in left:
+            for future in each.pages:
+                future.cancel()
+            self._fail(each, reason)
 
     def _fail(self, task: Task, reason: str) -> None:
         for same in self._copies[task.content]:
