@@ -53,6 +53,8 @@ _PROSE = 0.3
 # Longest side, in pixels, of what is given to OCR: A4 at 150 dpi. Small pages and pictures have small print.
 _OCR_PIXELS = 1800
 _OCR_DPI = 300
+# Enough for a hairline to leave a trace.
+_BLANK_DPI = 50
 _SOURCES = {(True, True): "mixed", (True, False): "native", (False, True): "ocr", (False, False): "none"}
 # An image file with more printed lines than this is a scanned page; with fewer it is a picture with words in it.
 _SCAN_LINES = 12
@@ -170,6 +172,8 @@ def _read_page(document: Any, document_id: str, number: int, ocr: bool) -> Page:
         drawn = page.get_bboxlog()
         words = [] if ocr and is_old_ocr(drawn) else layer
         areas = (unread_areas(page, drawn, words, visible) if words else [WHOLE_PAGE]) if ocr else []
+    if not words and _is_blank(page):
+        return Page(number, width, height, (), "none")
     boxes = _upright_layout(page) if words else []
     source = "native" if words else "none"
     has_tables = any(box.kind is RegionKind.TABLE for box in boxes)
@@ -182,6 +186,10 @@ def _read_page(document: Any, document_id: str, number: int, ocr: bool) -> Page:
     with stage("regions"):
         regions = build_regions(f"{document_id}-p{number}", words, boxes, aspect=aspect, grids=rules)
         return Page(number, width, height, regions, source, page_labels(regions))
+
+
+def _is_blank(page: Any) -> bool:
+    return bool(page.get_pixmap(dpi=_BLANK_DPI).is_unicolor)
 
 
 def _rules(page: Any) -> list[Grid]:

@@ -245,7 +245,7 @@ def test_a_page_that_cannot_be_read_makes_the_exit_code_1(tmp_path: Path) -> Non
     done = CliRunner().invoke(app, ["ingest", "--store", str(tmp_path / "store"), "--timings", str(path)])
     assert done.exit_code == 1
     assert "Page 2 could not be read" in done.output
-    for stage in ("parsing", "layout", "OCR", "encoding text", "writing", "peak memory"):
+    for stage in ("parsing", "layout", "encoding text", "writing", "peak memory"):
         assert stage in done.output
 
 
