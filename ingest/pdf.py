@@ -18,6 +18,7 @@ import pymupdf
 from PIL import Image, UnidentifiedImageError
 
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
+from ingest.layout_model import tuned
 from ingest.limits import Limits
 from ingest.ocr import read_lines
 from ingest.rules import ruled_grids
@@ -214,6 +215,7 @@ def _upright_layout(page: Any) -> list[LayoutBox]:
 
 def _layout(page: Any) -> list[LayoutBox]:
     with stage("layout"):
+        tuned()
         page.get_layout()
     width, height = page.rect.width, page.rect.height
     return [

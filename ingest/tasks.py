@@ -18,6 +18,7 @@ from ingest.describe import Describer
 from ingest.files import absolute, failed, find_files, is_known, is_special, is_text
 from ingest.limits import Limits, megabytes
 from ingest.report import FileResult, Outcome, Report
+from mmrag.errors import StoreError
 from mmrag.index import Index
 from mmrag.models import Encoders
 from mmrag.tags import ZeroShotTagger
@@ -127,7 +128,11 @@ def _new_content(index: Index, path: Path, models: Models, limits: Limits, repor
     known = index.document(task.document_id)
     if known is None:
         return task
-    index.link(str(path), path.name, known.id)
+    try:
+        index.link(str(path), path.name, known.id)
+    except StoreError as error:  # a full disk
+        report.add(failed(path, str(error)))
+        return None
     if (again or models.have_more_to_say(known)) and known.media_type == task.content[1]:
         task.known, task.again, task.facts = known, again, FileFacts(known.page_count, known.title)
         task.laid_out = _laid_out(index, known)
