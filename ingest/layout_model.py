@@ -59,7 +59,7 @@ class _OpenVino:
     def run(self, names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[Any]:
         found = self._model(dict(feed))
         outputs = self._model.outputs if names is None else [self._model.output(name) for name in names]
-        return [found[output].copy() for output in outputs]
+        return [found[output] for output in outputs]  # used up before the next run
 
 
 class _Named:

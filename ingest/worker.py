@@ -29,7 +29,7 @@ try:
 except ImportError:  # on Windows
     fcntl = resource = None  # type: ignore[assignment]
 
-RECYCLE_TASKS = 200
+RECYCLE_TASKS = 400
 """Tasks after which a worker is replaced: MuPDF and OpenVINO keep caches for as long as their process lives."""
 _LOOK_SECONDS = 0.05
 _RESERVED = 2.5
