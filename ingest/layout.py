@@ -135,9 +135,10 @@ def _is_running_head(words: Sequence[PlacedWord]) -> bool:
 def _assign(words: Sequence[PlacedWord], boxes: Sequence[LayoutBox]) -> dict[int, list[PlacedWord]]:
     """Words by the index of the smallest box around their centre; -1 for those outside every box."""
     held: dict[int, list[PlacedWord]] = {i: [] for i in range(-1, len(boxes))}
-    smallest_first = sorted(range(len(boxes)), key=lambda i: boxes[i].box.area)
+    smallest_first = [(i, boxes[i].box) for i in sorted(range(len(boxes)), key=lambda i: boxes[i].box.area)]
     for word in words:
-        owner = next((i for i in smallest_first if boxes[i].box.contains(word.box.center)), -1)
+        center = word.box.center
+        owner = next((i for i, box in smallest_first if box.contains(center)), -1)
         held[owner].append(word)
     return held
 

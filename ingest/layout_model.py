@@ -26,7 +26,7 @@ def tuned() -> None:
     if not hasattr(BoxRFDGNN, "make_session"):
         return
     BoxRFDGNN.make_session = _session
-    pymupdf._get_layout = DocumentLayoutAnalyzer.get_model().predict  # type: ignore[attr-defined]
+    pymupdf._get_layout = DocumentLayoutAnalyzer.get_model().predict
 
 
 def _session(path: str, providers: Any = None) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from ingest.layout import LayoutBox, PlacedWord, text_width
 from ingest.tables import visual_rows
 from ingest.timing import stage
-from ingest.worker import threads
+from ingest.worker import give_back, is_crowded, threads
 from mmrag.once import once
 from mmrag.types import WHOLE_PAGE, BBox, RegionKind
 
@@ -39,6 +39,9 @@ def read_lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[Placed
     pixels = np.asarray(image)  # (h, w, 3)
     with _reading, stage("OCR"):
         result = _engine()(pixels[:, :, ::-1], text_score=MIN_CONFIDENCE)  # blue first, as OpenCV has it
+        if is_crowded():  # OpenVINO keeps what it compiled for each size of picture, and pages have many
+            _engine.forget()
+            give_back()
     if result.boxes is None or result.txts is None:
         return [], []
     grey = np.asarray(image.convert("L"), dtype=np.int16)  # (h, w)

@@ -6,8 +6,12 @@ process takes the place. Each computes in one thread, so that as many as there a
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
@@ -31,6 +35,8 @@ except ImportError:  # on Windows
 
 RECYCLE_TASKS = 400
 """Tasks after which a worker is replaced: MuPDF and OpenVINO keep caches for as long as their process lives."""
+_CROWDED = 0.65
+"""Share of the limit of memory from which a worker should let go of what it keeps for the sake of speed."""
 _LOOK_SECONDS = 0.05
 _RESERVED = 2.5
 """Times the limit of memory that a worker may reserve, most of it never used: a last bar to what grows in no time."""
@@ -57,7 +63,7 @@ class Pool:
             max_workers=workers,
             max_tasks=RECYCLE_TASKS,
             initializer=_start,
-            initargs=[round(_RESERVED * limits.memory), self._born],
+            initargs=[limits.memory, self._born],
             context=context,
         )
 
@@ -142,6 +148,23 @@ class TooCostly(UnreadableFile):
     """What a task asked for took too much of the machine, or its worker along. The message is a clause."""
 
 
+_limit: list[int] = []
+"""Bytes that this process may take, where it is a worker."""
+
+
+def is_crowded() -> bool:
+    """Whether this process should let go of what it can make again."""
+    return any(_resident(os.getpid()) > _CROWDED * limit for limit in _limit)
+
+
+def give_back() -> None:
+    """What was let go of, to the system: the allocator would keep it."""
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(AttributeError):  # musl has no such call
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def _resident(pid: int) -> int:
     """Bytes of memory that a process has; 0 where that cannot be known."""
     try:
@@ -157,11 +180,13 @@ def _end(exitcode: int) -> str:
         return f"signal {-exitcode}"
 
 
-def _start(reserved: int, started: SimpleQueue[int]) -> None:
+def _start(memory: int, born: SimpleQueue[int]) -> None:
     die_with_parent()
-    started.put(os.getpid())
+    born.put(os.getpid())
+    _limit.append(memory)
     if resource:
-        resource.setrlimit(resource.RLIMIT_DATA, (reserved, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        reserved = round(_RESERVED * memory), resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, reserved)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of a crashed worker would fill the disk
 
 

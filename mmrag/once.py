@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from threading import Lock
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-def once(load: Callable[[], T]) -> Callable[[], T]:
-    lock, kept = Lock(), cache(load)
+class once(Generic[T]):  # noqa: N801  # a decorator
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._load, self._lock = load, Lock()
+        self._kept: list[T] = []
+        self.__doc__ = load.__doc__
 
-    def loaded() -> T:
-        with lock:
-            return kept()
+    def __call__(self) -> T:
+        with self._lock:
+            if not self._kept:
+                self._kept.append(self._load())
+            return self._kept[0]
 
-    return loaded
+    def forget(self) -> None:
+        """The next call loads again."""
+        with self._lock:
+            self._kept.clear()

@@ -57,3 +57,16 @@ print(len({tuple(v) for v in vectors}), len({tuple(s) for s in scores}))
 """
     done = python("-c", program)
     assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+def test_what_is_forgotten_is_loaded_again() -> None:
+    loads: list[int] = []
+
+    @once
+    def load() -> int:
+        loads.append(1)
+        return len(loads)
+
+    assert [load(), load()] == [1, 1]
+    load.forget()
+    assert load() == 2
