@@ -123,7 +123,7 @@ def ingest(
     ] = 30,
     max_memory: Annotated[
         int, typer.Option(min=1, help="MB that a process reading pages may take; about 1300 are for its models.")
-    ] = 1900,
+    ] = 2100,
     max_pages: Annotated[int, typer.Option(min=1, help="Pages that a file may have.")] = 10_000,
     max_pixels: Annotated[int, typer.Option(min=1, help="Millions of pixels that an image file may have.")] = 150,
     max_file_size: Annotated[int, typer.Option(min=1, help="MB that a file may have.")] = 2000,

@@ -15,7 +15,7 @@ class Limits:
 
     page_seconds: float = 30.0
     """Of processor time for a page, and twice that by the clock: a machine that is busy elsewhere costs no page."""
-    memory: int = 1_900 * MB
+    memory: int = 2_100 * MB
     """Bytes that a worker process may take (kept to on Linux only), about 1,300 MB of them for its models."""
     pages: int = 10_000
     """In a file: its pages are in memory until all are read."""

@@ -133,6 +133,7 @@ def _engine() -> Any:
     return RapidOCR(
         params={
             "Global.log_level": "error",
+            "Rec.rec_batch_num": 1,  # lines padded to the longest of a batch take longer, and a quarter more memory
             **{f"{model}.engine_type": engine for model in ("Det", "Cls", "Rec")},
             f"EngineConfig.{engine.value}.{_THREADS[engine.value]}": threads() or -1,
         }

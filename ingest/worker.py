@@ -35,7 +35,7 @@ except ImportError:  # on Windows
 
 RECYCLE_TASKS = 400
 """Tasks after which a worker is replaced: MuPDF and OpenVINO keep caches for as long as their process lives."""
-_CROWDED = 0.65
+_CROWDED = 0.6
 """Share of the limit of memory from which a worker should let go of what it keeps for the sake of speed."""
 _LOOK_SECONDS = 0.05
 _RESERVED = 2.5
