@@ -109,7 +109,9 @@ def ingest(
     ] = False,
     password: Annotated[
         list[str] | None,
-        typer.Option(help="Opens encrypted files; repeatable. Others on this machine may see it: see --password-file."),
+        typer.Option(
+            help="Opens encrypted files; repeatable. Others on this machine may see it; use --password-file then."
+        ),
     ] = None,
     password_file: Annotated[
         Path | None, typer.Option(help="A text file with a password on each line; all are tried on encrypted files.")

@@ -210,7 +210,7 @@ def test_pages_of_another_version_are_never_shown(own: tuple[Path, Index], tmp_p
     _, index = own
     (document,) = [d for d in index.documents() if d.name.endswith(".txt")]
     before = index.source(document).read_bytes()
-    monkeypatch.setattr(Index, "_upsert", lambda *args: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr(Index, "_write_vectors", lambda *args: (_ for _ in ()).throw(OSError("disk")))
     fresh = written(tmp_path / "fresh.pdf", b"other pages")
     with index.writing(), pytest.raises(OSError, match="disk"):
         index.add(document, [], [], source=index.original(document), laid_out=fresh, text_vectors={}, image_vectors={})
@@ -578,6 +578,8 @@ def test_an_office_program_that_hangs_is_ended_with_all_that_it_started(
     program.chmod(0o755)
     monkeypatch.setattr(office, "_PROGRAMS", (str(program),))
     monkeypatch.setattr(office, "SECONDS", 1.0)
+    free = written(tmp_path / "free.py", "import os, sys; os.execv(sys.argv[2], sys.argv[2:])")  # it writes its number
+    monkeypatch.setattr(office.confine, "__file__", str(free))
     assert refusal(written(tmp_path / "a.docx", kinds.docx("x"))).startswith("LibreOffice took more than 1 s")
     pid = (tmp_path / "pid").read_text().strip()
     status = Path(f"/proc/{pid}/status")

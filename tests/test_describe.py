@@ -116,6 +116,8 @@ class Remembering(InProcess):
             self.done[key] = function(path, *args)
         return self.submit_here(lambda: self.done[key])
 
+    submit_beside = submit
+
     def close(self) -> None:
         pass
 
