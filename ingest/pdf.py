@@ -173,7 +173,7 @@ def _read_page(document: Any, document_id: str, number: int, ocr: bool) -> Page:
         drawn = page.get_bboxlog()
         words = [] if ocr and is_old_ocr(drawn) else layer
         areas = (unread_areas(page, drawn, words, visible) if words else [WHOLE_PAGE]) if ocr else []
-    if not words and _is_blank(page):
+    if not layer and _is_blank(page):
         return Page(number, width, height, (), "none")
     boxes = _upright_layout(page) if words else []
     source = "native" if words else "none"
