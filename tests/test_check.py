@@ -22,7 +22,7 @@ from mmrag.errors import StoreBusy, StoreMismatch
 from mmrag.index import Index
 from mmrag.models import Encoders
 from mmrag.types import RegionKind
-from mmrag.vectors import IMAGE, TEXT, Key, VectorStore
+from mmrag.vectors import IMAGE, TEXT, Key, Place, VectorStore
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ class Shelf:
 
     def with_vectors(self, name: str, change: Callable[[Any], None]) -> None:
         """Lets `change` have Chroma's own collection, past everything that keeps count."""
-        vectors = VectorStore.shared(self.store / "chroma")
+        vectors = VectorStore.shared(Place(self.store / "chroma"))
         vectors.count(name, version=0)
         change(vectors._collections[name])
         vectors.release()

@@ -536,7 +536,8 @@ OPTIONS = {
     "--max-memory --max-pages --max-pixels --max-file-size --wait --timings --describe-pictures --watch --ray --chroma "
     "--generator --base-url --model --load-in-4bit --json --debug",
     "ask": "--image --store --chroma --profile --image-encoder --reranker --generator --base-url --model --samples "
-    "--contrast --max-visual-tokens --risk --load-in-4bit --check --nli --unsupported --document --top-k --html --json --debug",
+    "--contrast --max-visual-tokens --risk --load-in-4bit --check --nli --unsupported --document --top-k --html --json "
+    "--debug",
     "search": "--image --store --chroma --profile --image-encoder --reranker --document --top-k --json --debug",
     "list": "--store --json --debug",
     "remove": "--store --chroma --json --debug",
