@@ -390,7 +390,7 @@ def check_store(
         from mmrag.index import Index
         from mmrag.models import load_encoders
 
-        with Index.open(chosen.store) as index, show_steps(enabled=not as_json) as on_progress:
+        with Index.open(chosen.store, chroma=chosen.chroma) as index, show_steps(enabled=not as_json) as on_progress:
             if repair:
                 result = mend(index, lambda: load_encoders(chosen), on_progress=on_progress)
             else:

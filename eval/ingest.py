@@ -21,6 +21,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from ingest.timing import peak_bytes
 from mmrag.errors import MmragError, UsageError
 
 WITH_OCR, WITHOUT_OCR, REFERENCE, SCALE = "mmrag", "mmrag, no OCR", "LlamaIndex defaults, MiniLM", "scale"
@@ -148,7 +149,7 @@ def _reference(pdfs: Path, store: Path) -> Speed:
     VectorStoreIndex(nodes, storage_context=context, embed_model=model)
     seconds = perf_counter() - began
     pages = sum(len(pypdf.PdfReader(path).pages) for path in pdfs.glob("*.pdf"))
-    return Speed(pages, seconds, _peak_bytes(), _size(store))
+    return Speed(pages, seconds, peak_bytes(), _size(store))
 
 
 def _scale(pages: int, store: Path) -> Scale:
@@ -232,16 +233,11 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _resident_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
-        return _peak_bytes()
+        return peak_bytes()
 
 
 def main(what: str, argument: str, folder: str) -> None:

@@ -26,9 +26,10 @@ from ingest.files import failed, find_files
 from ingest.limits import Limits
 from ingest.pdf import read_page, unread
 from ingest.report import FileResult, Outcome, Progress, Report
-from ingest.tasks import Models, Task, copies, find_tasks, sha256, told_pages
+from ingest.tasks import Models, Task, copies, find_tasks, told_pages
 from ingest.timing import spent, stage
 from ingest.worker import Pool, TooCostly
+from mmrag.disk import sha256
 from mmrag.errors import ClusterError, DocumentError, StoreError, StoreUnreachable, UnreadableFile
 from mmrag.index import Index
 from mmrag.models import Encoders, load_encoders

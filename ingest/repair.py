@@ -14,8 +14,8 @@ from typing import Any
 
 from ingest.encode import encode
 from ingest.jobs import jobs
-from mmrag.check import Finding, OnProgress, What, check, sha256, strays
-from mmrag.disk import copy_durably, room_on
+from mmrag.check import Finding, OnProgress, What, check, strays
+from mmrag.disk import copy_durably, room_on, sha256
 from mmrag.index import Index
 from mmrag.ledger import Ledger
 from mmrag.models import Encoders

@@ -5,7 +5,6 @@ Looks at names, sizes and hashes; opens no document.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -18,6 +17,7 @@ from ingest.describe import Describer
 from ingest.files import absolute, failed, find_files, is_known, is_special, is_text
 from ingest.limits import Limits, megabytes
 from ingest.report import FileResult, Outcome, Report
+from mmrag.disk import sha256
 from mmrag.errors import StoreError
 from mmrag.index import Index
 from mmrag.models import Encoders
@@ -166,11 +166,6 @@ def _from_own_copy(index: Index, document: Document, report: Report) -> Task | N
         reason = f"cannot be read ({error.strerror})"
     report.add(failed(path, f"The file is gone, and the store's own copy {reason}: ingest the file from elsewhere."))
     return None
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def told_pages(numbers: Iterable[int]) -> str:

@@ -49,10 +49,10 @@ def spent() -> Spent:
     seconds = _seconds()
     told = dict(seconds)
     seconds.clear()
-    return Spent(os.getpid(), told, _peak_bytes())
+    return Spent(os.getpid(), told, peak_bytes())
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     if resource is None:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -5,7 +5,6 @@ Looks and says what it found, and what becomes of it; mends nothing (`ingest.rep
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrag.check_vectors import Found, Trouble, check_apart, check_vectors
+from mmrag.disk import sha256
 from mmrag.index import Index
 from mmrag.ledger import Ledger
 from mmrag.types import LAID_OUT, Document, Span
@@ -214,11 +214,6 @@ def strays(index: Index, documents: Mapping[str, Document]) -> list[Path]:
     known = {file(document).name for document in documents.values() for file in (index.source, index.original)}
     folder = index.path / "files"
     return sorted(path for path in folder.iterdir() if path.name not in known) if folder.exists() else []
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of_vectors(found: Found, documents: Mapping[str, Document]) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -28,6 +29,11 @@ def copy_durably(source: Path, target: Path) -> None:
         partial.unlink(missing_ok=True)  # it takes room, of which there may be none
         raise
     sync(target.parent)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
