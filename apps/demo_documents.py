@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import pymupdf
 from PIL import Image, ImageFilter
 
 from apps.demo_texts import (
@@ -33,6 +32,7 @@ from apps.demo_texts import (
     STEPS,
     Chart,
 )
+from mmrag.mupdf import pymupdf
 
 REPORT = "harbour-energy-annual-report-2025.pdf"
 PAPER = "tidal-turbine-blades-paper.pdf"

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 
 from apps.fit import Finding, examine_generator, free_memory
 from mmrag import __version__
+from mmrag.bundled import bundled_weights
 from mmrag.checkpoint import on_disk
 from mmrag.chroma import ChromaServer, reach
-from mmrag.encoders import bundled_weights
 from mmrag.errors import MmragError, StoreNotFound
 from mmrag.index import Index
 from mmrag.settings import PROFILES, Settings

@@ -74,7 +74,8 @@ def run_groundedness(
     on_progress: OnProgress = lambda done, total: None,
 ) -> tuple[Run, Path]:
     """Every claim of `data` by the verifier and by two baselines; one row each."""
-    from mmrag.encoders import BundledAligner, BundledTextEncoder
+    from mmrag.bundled import BundledAligner
+    from mmrag.encoders import BundledTextEncoder
     from mmrag.rerank import HubEntailment
 
     items = {item.id: item for path in data for item in load_claims(path)}

@@ -15,7 +15,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pymupdf
 from PIL import Image
 
 from ingest import office
@@ -23,6 +22,7 @@ from ingest.decode import decoded
 from ingest.limits import Limits
 from ingest.pdf import look_at_image, open_pdf
 from mmrag.errors import EncryptedFile, UnreadableFile
+from mmrag.mupdf import pymupdf
 from mmrag.render import IMAGE_DPI, is_image, to_rgb
 from mmrag.types import LAID_OUT
 

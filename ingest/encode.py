@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +38,11 @@ class Encoding:
         worded = [chunk for chunk in chunks if chunk.encoded_text and encoders.reads(chunk.encoded_text)]
         # Sorted by length, texts of a batch need little padding.
         self._worded = sorted(worded, key=lambda chunk: len(chunk.encoded_text))
-        submit = pool.submit_unlimited if getattr(encoders.text, "runs_anywhere", False) else pool.submit_here
+        anywhere = getattr(encoders.text, "anywhere", None)
+        submit = pool.submit_unlimited if anywhere else pool.submit_here
+        to_vectors = anywhere or encoders.text.get_text_embedding_batch
         self._texts = [
-            submit(_encode_texts, encoders.text, [chunk.encoded_text for chunk in task])
-            for task in _tasks(self._worded)
+            submit(_encode_texts, to_vectors, [chunk.encoded_text for chunk in task]) for task in _tasks(self._worded)
         ]
         self._has_images = encoders.image is not None
         images = [(encoders.image, source, self._pictures)] if self._has_images else []
@@ -82,9 +83,9 @@ def _tasks(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
         yield task
 
 
-def _encode_texts(encoder: Any, texts: list[str]) -> Any:
+def _encode_texts(to_vectors: Callable[[list[str]], Any], texts: list[str]) -> Any:
     with stage("encoding text"):
-        return np.asarray(encoder.get_text_embedding_batch(texts), dtype=np.float32)  # (texts, dim)
+        return np.asarray(to_vectors(texts), dtype=np.float32)  # (texts, dim)
 
 
 def _encode_images(encoder: Any, source: Path, pictures: Sequence[Chunk]) -> list[Any]:

@@ -12,8 +12,9 @@ import numpy as np
 from ingest.layout import LayoutBox, PlacedWord, text_width
 from ingest.tables import visual_rows
 from ingest.timing import stage
-from ingest.worker import give_back, is_crowded, threads
+from ingest.worker import give_back, is_crowded
 from mmrag.once import once
+from mmrag.threads import threads
 from mmrag.types import WHOLE_PAGE, BBox, RegionKind
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pymupdf
 from PIL import Image, UnidentifiedImageError
 
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
@@ -28,6 +27,7 @@ from ingest.timing import stage
 from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
 from ingest.words import text_layer
 from mmrag.errors import EncryptedFile, UnreadableFile, brief
+from mmrag.mupdf import pymupdf
 from mmrag.render import IMAGE_DPI, image_frame, is_image, pdf_page_image
 from mmrag.types import WHOLE_PAGE, BBox, Page, RegionKind
 

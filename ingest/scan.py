@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-import pymupdf
 from PIL import Image
 
 from ingest.layout import PlacedWord
 from ingest.tables import visual_rows
+from mmrag.mupdf import pymupdf
 from mmrag.types import BBox
 
 _INVISIBLE = 3  # PDF's text rendering mode of OCR layers

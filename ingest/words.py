@@ -11,9 +11,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-import pymupdf
-
 from ingest.layout import PlacedWord
+from mmrag.mupdf import pymupdf
 from mmrag.text import is_spaceless
 from mmrag.types import BBox
 

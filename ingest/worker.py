@@ -139,11 +139,6 @@ class InProcess:
         return future.result()
 
 
-def threads() -> int | None:
-    """That a model may compute with in this process: one in a worker, as many as it likes elsewhere."""
-    return 1 if parent_process() else None
-
-
 class TooCostly(UnreadableFile):
     """What a task asked for took too much of the machine, or its worker along. The message is a clause."""
 

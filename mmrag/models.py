@@ -108,7 +108,7 @@ def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerato
             samples=settings.samples,
             boxes="pixels" if pixels else "thousandths",
         )
-    from mmrag.encoders import BundledCrossEncoder
+    from mmrag.bundled import BundledCrossEncoder
     from mmrag.generate.extractive import ExtractiveGenerator
 
     return ExtractiveGenerator(BundledCrossEncoder())
@@ -116,7 +116,7 @@ def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerato
 
 def load_check(settings: Settings) -> Check:
     """What holds a claim against passages."""
-    from mmrag.encoders import BundledAligner
+    from mmrag.bundled import BundledAligner
 
     entail = None
     if settings.nli:
@@ -164,7 +164,7 @@ def load_reranker(settings: Settings) -> BaseNodePostprocessor | None:
     """Raises ModelNotFound or MissingExtra when the chosen reranker is not there."""
     if settings.reranker == "none":
         return None
-    from mmrag.encoders import BundledCrossEncoder
+    from mmrag.bundled import BundledCrossEncoder
     from mmrag.rerank import HubCrossEncoder, Reranker
 
     if settings.reranker == "bundled":

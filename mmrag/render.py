@@ -69,7 +69,7 @@ def _render_pdf(source: Path, number: int, dpi: int, clip: BBox) -> Image.Image:
 @lru_cache(maxsize=4)
 def _open_pdf(source: Path, written: int) -> Any:
     """Kept open, since to read the fonts of a long report anew takes longer than to draw its page."""
-    import pymupdf
+    from mmrag.mupdf import pymupdf
 
     return pymupdf.open(source)
 
@@ -82,7 +82,7 @@ def close_kept() -> None:
 
 def pdf_page_image(page: Any, *, dpi: float, clip: BBox = WHOLE_PAGE) -> Image.Image:
     """The part of an open PyMuPDF page that lies inside `clip`."""
-    import pymupdf
+    from mmrag.mupdf import pymupdf
 
     x0, y0, x1, y1 = page.rect
     width, height = x1 - x0, y1 - y0

@@ -29,7 +29,7 @@ from ingest.limits import Limits
 from ingest.pipeline import FileResult, Outcome, Progress, ingest_files
 from ingest.timing import Timings
 from ingest.worker import InProcess
-from mmrag.encoders import BundledCrossEncoder
+from mmrag.bundled import BundledCrossEncoder
 from mmrag.engine import Rag
 from mmrag.generate.conversation import images_of, read_messages
 from mmrag.generate.extractive import ExtractiveGenerator

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.layout import LayoutBox, build_regions
-from mmrag.encoders import BundledCrossEncoder
+from mmrag.bundled import BundledCrossEncoder
 from mmrag.generate.extractive import KEEP_WITHIN, MAX_CANDIDATES, MAX_QUOTES, ExtractiveGenerator
 from mmrag.types import BBox, Region, RegionKind
 

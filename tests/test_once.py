@@ -49,7 +49,8 @@ def test_a_loader_that_failed_is_asked_again() -> None:
 def test_the_bundled_models_may_be_asked_by_several_threads_at_first(python: Python) -> None:
     program = """
 from concurrent.futures import ThreadPoolExecutor
-from mmrag.encoders import BundledCrossEncoder, BundledTextEncoder
+from mmrag.bundled import BundledCrossEncoder
+from mmrag.encoders import BundledTextEncoder
 with ThreadPoolExecutor(4) as threads:
     vectors = list(threads.map(lambda i: BundledTextEncoder().get_query_embedding("profit"), range(4)))
     scores = list(threads.map(lambda i: BundledCrossEncoder().score("profit?", ["the profit"]), range(4)))

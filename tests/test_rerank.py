@@ -20,7 +20,7 @@ import mmrag
 from apps.cli import app
 from apps.demo_documents import BRIEF, DIAGRAM, PAPER, QUESTIONS, REPORT, SCAN
 from mmrag import retrieve
-from mmrag.encoders import BundledCrossEncoder
+from mmrag.bundled import BundledCrossEncoder
 from mmrag.engine import Rag
 from mmrag.errors import MissingExtra, ModelNotFound, UsageError
 from mmrag.rerank import HubCrossEncoder, Reranker

@@ -16,7 +16,7 @@ import mmrag
 from eval.calibration import auroc, balanced_accuracy
 from eval.groundedness import LabelledClaim, evaluate, judge_keywords, load_claims, word_overlap
 from eval.tampering import evaluate_tampering, tampered_claims
-from mmrag.encoders import BundledAligner
+from mmrag.bundled import BundledAligner
 from mmrag.errors import UsageError
 from mmrag.index import Index
 from mmrag.rerank import HubEntailment
