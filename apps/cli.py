@@ -59,6 +59,7 @@ from apps.terminal import (
     show_steps,
     somebody_watches,
 )
+from ingest.limits import MB, Limits
 from mmrag.errors import MmragError, UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from mmrag.index import Index
     from mmrag.settings import Settings
     from mmrag.types import Answer, Document, Region
+
+_LIMITS = Limits()
 
 app = typer.Typer(
     name="mmrag",
@@ -122,13 +125,15 @@ def ingest(
     ] = False,
     max_seconds: Annotated[
         float, typer.Option(min=0.1, help="Processor time that a page may take, and twice that by the clock.")
-    ] = 30,
+    ] = _LIMITS.page_seconds,
     max_memory: Annotated[
         int, typer.Option(min=1, help="MB that a process reading pages may take; about 1300 are for its models.")
-    ] = 2100,
-    max_pages: Annotated[int, typer.Option(min=1, help="Pages that a file may have.")] = 10_000,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Millions of pixels that an image file may have.")] = 150,
-    max_file_size: Annotated[int, typer.Option(min=1, help="MB that a file may have.")] = 2000,
+    ] = _LIMITS.memory // MB,
+    max_pages: Annotated[int, typer.Option(min=1, help="Pages that a file may have.")] = _LIMITS.pages,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Millions of pixels that an image file may have.")
+    ] = _LIMITS.pixels // 1_000_000,
+    max_file_size: Annotated[int, typer.Option(min=1, help="MB that a file may have.")] = _LIMITS.file_bytes // MB,
     wait: Annotated[
         bool, typer.Option("--wait", help="While another process writes to the store, wait until it ends.")
     ] = False,
@@ -159,7 +164,6 @@ def ingest(
     other pages of its file are.
     """
     with errors(debug):
-        from ingest.limits import MB, Limits
         from ingest.pipeline import ingest_files
         from mmrag.index import Index
         from mmrag.models import load_encoders

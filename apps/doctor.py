@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from apps.fit import Finding, examine_generator, free_memory
+from ingest import office
 from mmrag import __version__
 from mmrag.bundled import bundled_weights
 from mmrag.checkpoint import on_disk
@@ -44,6 +45,9 @@ def _installation() -> Iterator[Finding]:
         missing = [name for name in modules if not _is_installed(name)]
         found = f"not installed: {', '.join(missing)}" if missing else "installed"
         yield Finding(not missing, f"extra {extra}", found, f"pip install 'mmrag[{extra}]'" if missing else "")
+    program = office.find_program()
+    advice = "" if program else "for Office files: https://www.libreoffice.org, or  apt install libreoffice"
+    yield Finding(program is not None, "LibreOffice", program or "not installed", advice)
 
 
 def _is_installed(module: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ingest.timing import peak_bytes
+from ingest.timing import peak_bytes, resident_bytes
 from mmrag.errors import MmragError, UsageError
 
 WITH_OCR, WITHOUT_OCR, REFERENCE, SCALE = "mmrag", "mmrag, no OCR", "LlamaIndex defaults, MiniLM", "scale"
@@ -175,7 +174,7 @@ def _scale(pages: int, store: Path) -> Scale:
                     text = dict(zip((chunk.id for chunk in chunks), vectors, strict=True))
                     index.add(document, its_pages, chunks, source=source, text_vectors=text, image_vectors={})
                 done = (step + 1) * documents * PAGES_A_DOCUMENT
-                steps.append((done, perf_counter() - began, _resident_bytes()))
+                steps.append((done, perf_counter() - began, resident_bytes()))
                 print(done, f"{steps[-1][1]:.1f} s", file=sys.stderr, flush=True)
         retriever = Retriever(index, Encoders(encoder))
         sought = [_query(rng, index, document.id) for document in rng.choices(index.documents(), k=_QUERIES)]
@@ -231,13 +230,6 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _resident_bytes() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        return peak_bytes()
 
 
 def main(what: str, argument: str, folder: str) -> None:

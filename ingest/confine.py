@@ -1,6 +1,8 @@
 """Runs a program that can read only what it is made of, write only into one folder, and reach no network.
 
-    python confine.py FOLDER PROGRAM ARGUMENT…
+    python confine.py FOLDER BYTES PROGRAM ARGUMENT…
+
+Each of its processes gets so many bytes of memory.
 
 By Landlock, which Linux offers to everybody since 5.13 (the network since 6.7); elsewhere the program runs as it is.
 A script by itself: it imports nothing of ours, so that it starts at once.
@@ -56,6 +58,14 @@ def confine(folder: str) -> None:
     os.close(rules)
 
 
+def limit_memory(size: int) -> None:
+    import resource  # not there on Windows, where this file is only imported
+
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or size < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
 def _allow(libc: ctypes.CDLL, rules: int, path: str, rights: int) -> None:
     if not Path(path).exists():
         return
@@ -66,5 +76,6 @@ def _allow(libc: ctypes.CDLL, rules: int, path: str, rights: int) -> None:
 
 
 if __name__ == "__main__":
+    limit_memory(int(sys.argv[2]))
     confine(sys.argv[1])
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606  # what the caller found
+    os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606  # what the caller found

@@ -30,8 +30,6 @@ UNPACKED_BYTES = 500_000_000
 """A file that is a ZIP archive inside (EPUB, CBZ, Office) must not unpack to more."""
 MARKUP_BYTES = 10_000_000
 """Text, Markdown and HTML: some 2,000 pages, and about a minute; the time grows with the square."""
-MEMORY_BYTES = 3 * 2**30
-"""By which laying out may let the process grow: 100,000 nested tags would take all that the machine has."""
 
 _A4 = {"width": 595, "height": 842}
 # Wide enough at the sides that a line of 80 characters of typewriter text fits, and for a label beside a region. Rules
@@ -75,7 +73,7 @@ def prepare(path: Path, target: Path, limits: Limits, passwords: Sequence[str] =
     if is_image(path):
         return FileFacts(look_at_image(path, limits), "")
     if path.suffix.lower() in LAID_OUT:
-        convert(path, target)
+        convert(path, target, limits)
         path = target
     with open_pdf(path, passwords, unlocked=target) as document:
         if document.page_count > limits.pages:
@@ -87,22 +85,21 @@ def prepare(path: Path, target: Path, limits: Limits, passwords: Sequence[str] =
         return FileFacts(document.page_count, " ".join(title.split())[:200])
 
 
-def convert(path: Path, target: Path) -> None:
+def convert(path: Path, target: Path, limits: Limits = Limits()) -> None:  # noqa: B008  # immutable
     """Write the file's pages into the PDF `target`; raises DocumentError with a sentence for the report."""
     kind = LAID_OUT[path.suffix.lower()]
     if path.stat().st_size == 0:
         raise UnreadableFile("The file is empty.")
     if zipfile.is_zipfile(path):
         _check_unpacked(path)
-    with _limited_memory():
-        if kind in _MARKUP:
-            _write(_laid_out(_markup(path, kind), _MARKUP[kind]), target)
-        elif kind in _BOOKS:
-            _write(_laid_out(path.read_bytes(), _BOOKS[kind]), target)
-        elif kind == "application/vnd.comicbook+zip":
-            _write(_comic(path), target)
-        else:
-            office.convert(path, target)
+    if kind in _MARKUP:
+        _write(_laid_out(_markup(path, kind), _MARKUP[kind]), target)
+    elif kind in _BOOKS:
+        _write(_laid_out(path.read_bytes(), _BOOKS[kind]), target)
+    elif kind == "application/vnd.comicbook+zip":
+        _write(_comic(path), target)
+    else:
+        office.convert(path, target, limits.memory)
 
 
 def _check_unpacked(path: Path) -> None:
@@ -113,26 +110,6 @@ def _check_unpacked(path: Path) -> None:
         raise UnreadableFile(_DAMAGED) from error
     if size > UNPACKED_BYTES:
         raise UnreadableFile(f"The file unpacks to more than {UNPACKED_BYTES // 10**6} MB: split it.")
-
-
-@contextmanager
-def _limited_memory() -> Iterator[None]:
-    """On Linux; elsewhere, the process may grow."""
-    try:
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except (ImportError, OSError):
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = pages * resource.getpagesize() + MEMORY_BYTES
-    limits = [limit for limit in (soft, hard, most) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 # -- text, Markdown, HTML, e-books, drawings -------------------------------------------------------------------------
@@ -172,8 +149,6 @@ def _errors() -> Iterator[None]:
         if "DRM" in str(error):
             raise EncryptedFile("The book is locked to a reader (DRM): ingest a copy without that.") from error
         raise UnreadableFile(_DAMAGED) from error
-    except MemoryError as error:
-        raise UnreadableFile("The file takes too much memory to lay out: split it.") from error
 
 
 def _widen(page: Any) -> None:

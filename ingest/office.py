@@ -49,8 +49,11 @@ _PACKED = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp")
 _SHEETS = (".xlsx", ".xls", ".ods")
 
 
-def convert(path: Path, target: Path) -> None:
-    """Write the PDF `target`; raises UnreadableFile or EncryptedFile with a sentence for the report."""
+def convert(path: Path, target: Path, memory: int) -> None:
+    """Write the PDF `target`; each process may take `memory` bytes (kept to on Linux only).
+
+    Raises UnreadableFile or EncryptedFile with a sentence for the report.
+    """
     program = find_program()
     if program is None:
         raise UnreadableFile(
@@ -64,9 +67,9 @@ def convert(path: Path, target: Path) -> None:
         if source.suffix not in _PACKED:
             _stop_fields(source)
         if source.suffix in _SHEETS:
-            source = _run(program, source, "fods")
+            source = _run(program, source, "fods", memory)
             make_readable(source)
-        shutil.move(_run(program, source, "pdf"), target)
+        shutil.move(_run(program, source, "pdf", memory), target)
 
 
 def find_program() -> str | None:
@@ -104,14 +107,14 @@ def _stop_fields(source: Path) -> None:
         source.write_bytes(content.replace(rb"\fldinst", rb"\fldnone"))
 
 
-def _run(program: str, source: Path, kind: str) -> Path:
+def _run(program: str, source: Path, kind: str, memory: int) -> Path:
     """`source` as a file of another kind, beside it."""
     profile = source.parent / "profile"
     _write_choices(profile / "user" / "registrymodifications.xcu")
     command = [program, "--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck"]
     command += [f"-env:UserInstallation={profile.as_uri()}", "--convert-to", kind, "--outdir", str(source.parent)]
     if sys.platform == "linux" and not Path(program).resolve().is_relative_to("/snap"):  # which confines itself
-        command = [sys.executable, "-I", str(confine.__file__), str(source.parent), *command]
+        command = [sys.executable, "-I", str(confine.__file__), str(source.parent), str(memory), *command]
     process = subprocess.Popen(  # noqa: S603  # found on the path, and given names of our own
         [*command, str(source)],
         stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ingest.chunk import chunk_pages
 from ingest.convert import prepare
@@ -326,11 +326,14 @@ class _Batch:
             self._report.add(failed(same.path, reason))
 
 
-class _Encoded:
+class _Encoded(NamedTuple):
     """A document whose pages are read, and whose vectors are there or on their way."""
 
-    def __init__(self, task: Task, pages: list[Page], chunks: list[Chunk], tally: Tally, encoding: Encoding) -> None:
-        self.task, self.pages, self.chunks, self.tally, self.encoding = task, pages, chunks, tally, encoding
+    task: Task
+    pages: list[Page]
+    chunks: list[Chunk]
+    tally: Tally
+    encoding: Encoding
 
 
 def told_problems(problems: dict[int, str]) -> str:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 
 try:
@@ -53,10 +54,19 @@ def spent() -> Spent:
 
 
 def peak_bytes() -> int:
+    """The most memory that this process ever had; 0 if unknown."""
     if resource is None:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Memory that this or another process has now; 0 where there is no /proc, or no such process any more."""
+    try:
+        return int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
 
 
 @dataclass(slots=True)

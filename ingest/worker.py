@@ -18,13 +18,12 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
 from ingest.limits import Limits, megabytes
-from ingest.timing import Spent, Timings, spent
+from ingest.timing import Spent, Timings, resident_bytes, spent
 from mmrag.errors import UnreadableFile
 
 try:
@@ -120,7 +119,7 @@ class Pool:
             while not self._born.empty():
                 mine.add(self._born.get())
             for process in active_children():
-                if process.pid in mine and _resident(process.pid) > self.limits.memory:
+                if process.pid in mine and resident_bytes(process.pid) > self.limits.memory:
                     self._too_big.add(process.pid)
                     process.kill()
 
@@ -149,7 +148,7 @@ _limit: list[int] = []
 
 def is_crowded() -> bool:
     """Whether this process should let go of what it can make again."""
-    return any(_resident(os.getpid()) > _CROWDED * limit for limit in _limit)
+    return any(resident_bytes() > _CROWDED * limit for limit in _limit)
 
 
 def give_back() -> None:
@@ -158,14 +157,6 @@ def give_back() -> None:
     if sys.platform.startswith("linux"):
         with contextlib.suppress(AttributeError):  # musl has no such call
             ctypes.CDLL(None).malloc_trim(0)
-
-
-def _resident(pid: int) -> int:
-    """Bytes of memory that a process has; 0 where that cannot be known."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-    except (OSError, IndexError):
-        return 0
 
 
 def _end(exitcode: int) -> str:

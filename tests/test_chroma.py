@@ -218,6 +218,8 @@ def test_a_login_is_passed_with_the_headers_and_not_without(
         found = python(*command, "search", "harbour", *store, "--debug", **secret)
         assert "a.pdf" in found.stdout
         assert "hunter2" not in found.stdout + found.stderr
+        checked = python(*command, "check", *store, **secret)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
         asked = len(login.asked)
         without = python(*command, "search", "harbour", *store, **{**secret, "MMRAG_CHROMA": "http://elsewhere:1"})

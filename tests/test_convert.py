@@ -559,7 +559,7 @@ def test_a_confined_program_reads_writes_and_reaches_nothing_else(
     command = command.format(secret=secret, port=web[0].rpartition(":")[2], beside=tmp_path / "new.txt")
 
     def run(command: str) -> subprocess.CompletedProcess[bytes]:
-        confined = [sys.executable, "-I", str(confine.__file__), str(box), "/bin/bash", "-c", command]
+        confined = [sys.executable, "-I", str(confine.__file__), str(box), str(10**9), "/bin/bash", "-c", command]
         return subprocess.run(confined, capture_output=True)
 
     assert run(f"echo y > {box}/own.txt && cat {box}/own.txt").stdout == b"y\n"
@@ -579,7 +579,7 @@ def test_an_office_program_that_hangs_is_ended_with_all_that_it_started(
     program.chmod(0o755)
     monkeypatch.setattr(office, "_PROGRAMS", (str(program),))
     monkeypatch.setattr(office, "SECONDS", 1.0)
-    free = written(tmp_path / "free.py", "import os, sys; os.execv(sys.argv[2], sys.argv[2:])")  # it writes its number
+    free = written(tmp_path / "free.py", "import os, sys; os.execv(sys.argv[3], sys.argv[3:])")  # it writes its number
     monkeypatch.setattr(office.confine, "__file__", str(free))
     assert refusal(written(tmp_path / "a.docx", kinds.docx("x"))).startswith("LibreOffice took more than 1 s")
     pid = (tmp_path / "pid").read_text().strip()
