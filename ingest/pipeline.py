@@ -44,7 +44,7 @@ __all__ = ["FileResult", "Limits", "Outcome", "Progress", "Report", "find_files"
 
 log = logging.getLogger(__name__)
 
-AHEAD_PAGES = 32
+AHEAD_PAGES = 16
 """Pages for each worker that may be under way or wait to be taken, so that memory does not grow with the batch."""
 CONVERT_PAGES = 5
 """As many pages' time does a file get to be laid out."""
@@ -145,16 +145,17 @@ class _Batch:
         self._reading: deque[Task] = deque()
         self._encoding: deque[_Encoded] = deque()
         self._total = self._done = 0
+        self._lost: Exception | None = None
+        """Why no file can be stored any more."""
 
     def work(self, tasks: Sequence[Task], passwords: Sequence[str]) -> None:
         self._copies = copies(tasks)
         self._queue.extend(self._prepared([same[0] for same in self._copies.values()], passwords))
         self._total = sum(task.facts.page_count for task in self._queue)
-        while self._queue or self._reading or self._encoding:
+        while self._queue or self._reading:
             self._read_ahead()
-            if self._reading:
-                self._take(self._reading.popleft())
-            self._commit_encoded()
+            self._take(self._reading.popleft())
+        self._commit_encoded(wait=True)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -202,6 +203,9 @@ class _Batch:
                 pages.append(page)
                 self._step(task, len(pages), tally.pictures)
                 self._read_ahead()
+                self._commit_encoded()
+                if self._lost:
+                    raise self._lost
             with stage("chunking"):
                 chunks = chunk_pages(task.document_id, pages, self._models.encoders.text)
             encoding = Encoding(chunks, task.pages_file, self._models.encoders, self._pool)
@@ -246,12 +250,11 @@ class _Batch:
 
     # -- committing --------------------------------------------------------------------------------------------------
 
-    def _commit_encoded(self) -> None:
-        """What is ready; and what is not where it would wait behind nothing, or has too much waiting behind it."""
+    def _commit_encoded(self, *, wait: bool = False) -> None:
+        """What is ready, in its order; what is not is waited for where that is wished, or too many pages are kept."""
         while self._encoding:
-            waiting = sum(len(done.pages) for done in self._encoding)
-            is_last = not self._reading and not self._queue
-            if not (self._encoding[0].encoding.is_done() or is_last or waiting > AHEAD_PAGES * self._pool.workers):
+            kept = sum(len(done.pages) for done in self._encoding)
+            if not (wait or self._encoding[0].encoding.is_done() or kept > AHEAD_PAGES * self._pool.workers):
                 return
             done = self._encoding.popleft()
             try:
@@ -303,7 +306,7 @@ class _Batch:
     def _fail_by(self, error: Exception, task: Task) -> None:
         """Only some errors are expected; a defect of ours must not take the other files along."""
         if isinstance(error, StoreUnreachable | ClusterError):
-            self._give_up(task, str(error))
+            self._give_up(task, error)
             return
         if isinstance(error, DocumentError | StoreError):
             self._fail(task, str(error))
@@ -311,15 +314,16 @@ class _Batch:
         log.debug("ingest of %s failed", task.path, exc_info=error)
         self._fail(task, f"Not stored ({type(error).__name__}: {error}).")
 
-    def _give_up(self, task: Task, reason: str) -> None:
+    def _give_up(self, task: Task, error: Exception) -> None:
         """A server is gone: the other files would fare no better, after hours of reading."""
+        self._lost = error
         left = [task, *self._queue, *self._reading, *(done.task for done in self._encoding)]
         for waiting in (self._queue, self._reading, self._encoding):
             waiting.clear()
         for each in left:
             for future in each.pages:
                 future.cancel()
-            self._fail(each, reason)
+            self._fail(each, str(error))
 
     def _fail(self, task: Task, reason: str) -> None:
         for same in self._copies[task.content]:

@@ -112,6 +112,10 @@ def test_a_document_whose_file_is_gone_is_read_from_the_own_copy(index: Index, t
     assert (index.documents(), index.counts()) == ([document], before)
 
 
+def fail(path: Path, document_id: str, number: int, *, ocr: bool) -> Page:
+    raise UnreadableFile("A page took more than 60 s to read.")
+
+
 def test_a_reading_that_fails_leaves_the_version_before(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,10 +123,7 @@ def test_a_reading_that_fails_leaves_the_version_before(
     ingest_files(index, [path], ENCODERS, workers=1)
     before = index.documents(), index.counts()
 
-    def fail(*args: object) -> Iterator[Page]:
-        raise UnreadableFile("A page took more than 60 s to read.")
-
-    monkeypatch.setattr(pipeline, "_read", fail)
+    monkeypatch.setattr(pipeline, "read_page", fail)
     (row,) = ingest_files(index, [path], ENCODERS, workers=1, again=True).results
     assert (row.outcome, row.reason) == (Outcome.FAILED, "A page took more than 60 s to read.")
     assert (index.documents(), index.counts()) == before

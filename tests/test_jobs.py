@@ -149,7 +149,7 @@ def test_of_two_jobs_at_once_one_waits_and_both_are_done(store: Path, tmp_path: 
 
 @needs_proc
 def test_a_killed_job_is_interrupted_and_can_be_resumed(store: Path, tmp_path: Path) -> None:
-    small, large = pdf(tmp_path / "a.pdf", "island"), pdf(tmp_path / "b.pdf", *(f"harbour {n}" for n in range(30)))
+    small, large = pdf(tmp_path / "a.pdf", "island"), pdf(tmp_path / "b.pdf", *(f"harbour {n}" for n in range(120)))
     job_id = jobs.start(store, [small, large], settings=SETTINGS)
     watch(store, job_id, has_ingested)
     with pytest.raises(UsageError, match="has not ended: cancel it first"):
@@ -171,7 +171,7 @@ def test_a_killed_job_is_interrupted_and_can_be_resumed(store: Path, tmp_path: P
 
 @needs_proc
 def test_a_cancelled_job_leaves_what_it_committed_and_no_process(store: Path, tmp_path: Path) -> None:
-    small, large = pdf(tmp_path / "a.pdf", "island"), pdf(tmp_path / "b.pdf", *(f"harbour {n}" for n in range(40)))
+    small, large = pdf(tmp_path / "a.pdf", "island"), pdf(tmp_path / "b.pdf", *(f"harbour {n}" for n in range(120)))
     job_id = jobs.start(store, [small, large], settings=SETTINGS)
     watch(store, job_id, has_ingested)
     pid = process(store, job_id)
