@@ -26,6 +26,7 @@ from ingest.tables import Grid, holds_words
 from ingest.timing import stage
 from ingest.unread import is_garbage, is_old_ocr, unread_areas, without_doubles
 from ingest.words import text_layer
+from ingest.worker import give_back
 from mmrag.errors import EncryptedFile, UnreadableFile, brief
 from mmrag.mupdf import pymupdf
 from mmrag.render import IMAGE_DPI, image_frame, is_image, pdf_page_image
@@ -69,6 +70,14 @@ def read_page(path: Path, document_id: str, number: int, *, ocr: bool = True) ->
     A page that cannot be read comes without regions and says why; raises UnreadableFile or EncryptedFile where it is
     the whole file.
     """
+    page = _read_any(path, document_id, number, ocr)
+    if page.text_source in ("ocr", "mixed"):
+        pymupdf.TOOLS.store_shrink(100)  # MuPDF keeps pictures of scans that it has decoded, up to 256 MB
+        give_back()
+    return page
+
+
+def _read_any(path: Path, document_id: str, number: int, ocr: bool) -> Page:
     if is_image(path):
         with _image_errors(path):
             return _read_image(path, document_id, number, ocr)

@@ -33,9 +33,7 @@ except ImportError:  # on Windows
     fcntl = resource = None  # type: ignore[assignment]
 
 RECYCLE_TASKS = 400
-"""Tasks after which a worker is replaced: MuPDF and OpenVINO keep caches for as long as their process lives."""
-_CROWDED = 0.6
-"""Share of the limit of memory from which a worker should let go of what it keeps for the sake of speed."""
+"""Tasks after which a worker is replaced, whatever its libraries have kept."""
 _LOOK_SECONDS = 0.05
 _RESERVED = 2.5
 """Times the limit of memory that a worker may reserve, most of it never used: a last bar to what grows in no time."""
@@ -142,17 +140,8 @@ class TooCostly(UnreadableFile):
     """What a task asked for took too much of the machine, or its worker along. The message is a clause."""
 
 
-_limit: list[int] = []
-"""Bytes that this process may take, where it is a worker."""
-
-
-def is_crowded() -> bool:
-    """Whether this process should let go of what it can make again."""
-    return any(resident_bytes() > _CROWDED * limit for limit in _limit)
-
-
 def give_back() -> None:
-    """What was let go of, to the system: the allocator would keep it."""
+    """What this process has let go of, to the system: the allocator would keep it."""
     gc.collect()
     if sys.platform.startswith("linux"):
         with contextlib.suppress(AttributeError):  # musl has no such call
@@ -169,7 +158,6 @@ def _end(exitcode: int) -> str:
 def _start(memory: int, born: SimpleQueue[int]) -> None:
     die_with_parent()
     born.put(os.getpid())
-    _limit.append(memory)
     if resource:
         reserved = round(_RESERVED * memory), resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, reserved)

@@ -22,6 +22,7 @@ from ingest.limits import Limits
 from ingest.pdf import read_page
 from ingest.pipeline import ingest_files
 from ingest.worker import Pool, TooCostly
+from mmrag.bundled import text_vectors
 from mmrag.encoders import BundledTextEncoder
 from mmrag.errors import ClusterError, UnreadableFile, UsageError
 from mmrag.index import Index
@@ -142,7 +143,7 @@ def test_pages_and_vectors_are_those_that_are_made_here(pool: ClusterPool, tmp_p
     printed = scan(tmp_path / "scan.pdf", "The pilot met the ferry.", "Seven cranes on the quay.")
     texts = ["The wharf was rebuilt in 1987.", "A gangway leads to the ferry, which leaves at noon."]
     tasks = [(read_page, file, "d", n) for file in (native, printed) for n in (1, 2)]
-    encoding = (_encode_texts, BundledTextEncoder(), texts)
+    encoding = (_encode_texts, text_vectors, texts)
     with closing(Pool(1, Limits())) as here:
         expected = [here.result(here.submit(*task)) for task in tasks]
         vectors = here.result(here.submit(*encoding))
