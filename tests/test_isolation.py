@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -98,6 +99,14 @@ def test_what_a_worker_raises_is_raised(pool: Pool) -> None:
 def test_processor_time_counts_and_not_the_clock(pool: Pool) -> None:
     """As on a machine that is busy elsewhere; the limit is 1 s, and twice that by the clock."""
     assert pool.result(pool.submit(time.sleep, 1.4)) is None
+
+
+def test_a_worker_imports_only_what_it_needs(python: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """Each start of a worker costs what it imports, on every core."""
+    heavy = ("chromadb", "llama_index.core", "pymupdf.layout", "torch")
+    modules = "ingest.convert, ingest.encode, ingest.pdf, mmrag.bundled"
+    done = python("-c", f"import sys, {modules}\nprint([name for name in {heavy} if name in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 @pytest.mark.parametrize("name", ["page_seconds", "memory", "pages", "pixels", "file_bytes"])
