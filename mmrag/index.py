@@ -32,6 +32,7 @@ from typing import Any, Self
 from mmrag.chroma import ChromaServer, reach
 from mmrag.disk import copy_durably, room_on, sync
 from mmrag.errors import StoreError, StoreMismatch, StoreNotFound
+from mmrag.fulltext import marks, match
 from mmrag.ledger import Ledger
 from mmrag.lock import WriterLock
 from mmrag.rows import (
@@ -50,7 +51,6 @@ from mmrag.rows import (
     visible_keys,
 )
 from mmrag.settings import is_base_url, same_origin
-from mmrag.text import query_phrases, query_tokens, tokens
 from mmrag.types import MEDIA_TYPES, Chunk, Document, Page, Region, RegionKind
 from mmrag.vectors import IMAGE, TEXT, Key, Place, VectorStore
 
@@ -377,28 +377,14 @@ class Index:
         self, query: str, *, top_k: int, documents: Sequence[str] | None = None
     ) -> list[tuple[str, float]]:
         """Chunk ids by BM25 (greater is better), best first."""
-        return [(row[0], row[-1]) for row in self._match("chunks", "t.id", query, top_k, documents)]
+        return [(row[0], row[-1]) for row in match(self._rows, "chunks", "t.id", query, top_k, documents)]
 
     def match_pages(
         self, query: str, *, top_k: int, documents: Sequence[str] | None = None
     ) -> list[tuple[tuple[str, int], float]]:
         """(document id, page) by BM25 over whole pages, best first."""
-        rows = self._match("pages", "t.document_id, t.number", query, top_k, documents)
+        rows = match(self._rows, "pages", "t.document_id, t.number", query, top_k, documents)
         return [((row[0], row[1]), row[-1]) for row in rows]
-
-    def _match(self, table: str, columns: str, query: str, top_k: int, documents: Sequence[str] | None) -> list[Any]:
-        # A lone Chinese character is the beginning of a pair in the index.
-        words = [f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query)]
-        phrases = [f'"{first} {second}"' for first, second in query_phrases(query)]
-        # Whoever types words of a document one after the other wants the page that has them so: they count three times.
-        verbatim = [f'"{" ".join(all_tokens)}"'] * 3 if len(all_tokens := tokens(query)) > 2 else []
-        terms = " OR ".join([*words, *phrases, *verbatim])
-        if not terms:
-            return []
-        scope = "" if documents is None else f"AND t.document_id IN ({_marks(documents)})"
-        sql = f"""SELECT {columns}, -bm25({table}_fts) FROM {table}_fts JOIN {table} t ON t.rowid = {table}_fts.rowid
-                  WHERE {table}_fts MATCH ? {scope} ORDER BY bm25({table}_fts) LIMIT ?"""  # noqa: S608  # constants only
-        return self._rows(sql, (terms, *(documents or ()), top_k))
 
     def numbered_pages(
         self, numbers: Sequence[int], *, documents: Sequence[str] | None = None
@@ -407,7 +393,7 @@ class Index:
 
         Negative numbers count from the end, by place only.
         """
-        scope = "" if documents is None else f"AND d.id IN ({_marks(documents)})"
+        scope = "" if documents is None else f"AND d.id IN ({marks(documents)})"
         found: dict[tuple[str, int], float] = {}
         for number in numbers:
             place = "p.number = ?" if number > 0 else "p.number = d.page_count + 1 + ?"
@@ -424,8 +410,8 @@ class Index:
         self, labels: Sequence[str], *, documents: Sequence[str] | None = None
     ) -> list[tuple[tuple[str, int], float]]:
         """(document id, page) of the captions and titles that begin with one of `labels`, each 1.0."""
-        scope = "" if documents is None else f"AND document_id IN ({_marks(documents)})"
-        sql = f"SELECT DISTINCT document_id, page FROM regions WHERE label IN ({_marks(labels)}) {scope} ORDER BY 1, 2"  # noqa: S608
+        scope = "" if documents is None else f"AND document_id IN ({marks(documents)})"
+        sql = f"SELECT DISTINCT document_id, page FROM regions WHERE label IN ({marks(labels)}) {scope} ORDER BY 1, 2"  # noqa: S608
         return [((row[0], row[1]), 1.0) for row in self._rows(sql, (*labels, *(documents or ())))]
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -489,17 +475,17 @@ class Index:
             yield from ((document_id, page, text[start:end]) for start, end in json.loads(spans))
 
     def regions(self, ids: Sequence[str]) -> dict[str, Region]:
-        rows = self._rows(f"SELECT {REGION} FROM regions WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
+        rows = self._rows(f"SELECT {REGION} FROM regions WHERE id IN ({marks(ids)})", ids)  # noqa: S608
         return {row[0]: to_region(row) for row in rows}
 
     def chunks(self, ids: Sequence[str]) -> dict[str, Chunk]:
-        rows = self._rows(f"SELECT {CHUNK} FROM chunks WHERE id IN ({_marks(ids)})", ids)  # noqa: S608
+        rows = self._rows(f"SELECT {CHUNK} FROM chunks WHERE id IN ({marks(ids)})", ids)  # noqa: S608
         return {row[0]: to_chunk(row) for row in rows}
 
     def pages_of(self, chunk_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
         """(document id, page) by chunk id."""
         distinct = list(set(chunk_ids))
-        sql = f"SELECT id, document_id, page FROM chunks WHERE id IN ({_marks(distinct)})"  # noqa: S608
+        sql = f"SELECT id, document_id, page FROM chunks WHERE id IN ({marks(distinct)})"  # noqa: S608
         return {row[0]: (row[1], row[2]) for row in self._rows(sql, distinct)}
 
     def chunks_of(self, pages: Sequence[tuple[str, int]]) -> list[Chunk]:
@@ -525,8 +511,3 @@ def _unusable(path: Path, error: OSError | sqlite3.Error) -> StoreError:
         return StoreError(f"The store at {path} cannot be used now: {error}.")
     advice = f"remove the folder and ingest again; copies of its files lie in {path / 'files'}"
     return StoreError(f"The ledger in {path} is damaged ({error}): {advice}.")
-
-
-def _marks(values: Sequence[Any]) -> str:
-    """As many question marks as there are values, for a list in SQL."""
-    return ",".join("?" * len(values))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
+from mmrag import fulltext
 from mmrag import index as index_module
 from mmrag.errors import StoreBusy, StoreError, StoreMismatch, StoreNotFound
 from mmrag.index import Index
@@ -240,6 +241,27 @@ def test_full_text_keeps_to_the_documents_and_to_top_k(index: Index, library: di
     }
     assert len(index.match_pages("rotor", top_k=1)) == len(index.match_chunks("rotor", top_k=1)) == 1
     assert index.match_chunks("rotor", top_k=10, documents=["unknown"]) == []
+
+
+@pytest.mark.parametrize(
+    ("most", "ranked"),
+    [(9, {"both", "rare", "common 1", "common 2"}), (3, {"rare", "common 1", "common 2"}), (1, {"rare"}), (0, None)],
+)
+def test_in_a_large_store_rows_with_the_rarer_words_are_ranked(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, ranked: set[str] | None
+) -> None:
+    texts = {"rare": "A zeppelin, and more of that.", "both": "The airship, an airship, over the harbour."}
+    texts |= {f"common {n}": f"The airship, the harbour, nothing else. {n}" for n in (1, 2)}
+    for name, text in texts.items():
+        sample(tmp_path, name, text).add_to(index)
+    asked = "zeppelin harbour" if most < 3 else "zeppelin nothing harbour airship"
+    every = dict(index.match_pages(asked, top_k=9))
+    assert len(every) == 4
+    monkeypatch.setattr(fulltext, "RANKED_ROWS", most)
+    found = dict(index.match_pages(asked, top_k=9))
+    names = {document.id: document.name for document in index.documents()}
+    assert {names[document_id] for document_id, _ in found} == (ranked or set(texts))
+    assert found.items() <= every.items()  # with the scores that they have among all
 
 
 # -- vectors ---------------------------------------------------------------------------------------------------------
