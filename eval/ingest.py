@@ -174,7 +174,7 @@ def _scale(pages: int, store: Path) -> Scale:
                     text = dict(zip((chunk.id for chunk in chunks), vectors, strict=True))
                     index.add(document, its_pages, chunks, source=source, text_vectors=text, image_vectors={})
                 done = (step + 1) * documents * PAGES_A_DOCUMENT
-                steps.append((done, perf_counter() - began, resident_bytes()))
+                steps.append((done, perf_counter() - began, resident_bytes() or peak_bytes()))
                 print(done, f"{steps[-1][1]:.1f} s", file=sys.stderr, flush=True)
         retriever = Retriever(index, Encoders(encoder))
         sought = [_query(rng, index, document.id) for document in rng.choices(index.documents(), k=_QUERIES)]

@@ -18,6 +18,7 @@ import pytest
 from build import RELAXED
 from hypothesis import given
 from hypothesis import strategies as st
+from test_jobs import is_running
 from test_pipeline import ENCODERS, outcomes
 
 from ingest import confine, office
@@ -582,18 +583,11 @@ def test_an_office_program_that_hangs_is_ended_with_all_that_it_started(
     free = written(tmp_path / "free.py", "import os, sys; os.execv(sys.argv[3], sys.argv[3:])")  # it writes its number
     monkeypatch.setattr(office.confine, "__file__", str(free))
     assert refusal(written(tmp_path / "a.docx", kinds.docx("x"))).startswith("LibreOffice took more than 1 s")
-    pid = (tmp_path / "pid").read_text().strip()
+    pid = int((tmp_path / "pid").read_text())
     end = time.monotonic() + 30
     while is_running(pid):  # a killed process ends when its turn comes
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-def is_running(pid: str) -> bool:
-    try:
-        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 @pytest.mark.slow
