@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrag.errors import StoreError, StoreUnreachable, brief
+from mmrag.once import once
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 60.0
@@ -31,27 +32,36 @@ class ChromaServer:
     is_named: bool = False
 
 
+@once
+def chromadb() -> Any:
+    """The package, imported by one thread alone and as a whole.
+
+    Its modules import each other in a circle: where one thread begins at one of them and another elsewhere, neither
+    import ends well.
+    """
+    import chromadb
+
+    return chromadb
+
+
 def start_embedded(folder: Path) -> Any:
     """A system of its own, to be stopped.
 
     `PersistentClient` would join a system that this process has open on the folder already, however stale, and one
     that failed to start would stay in its way for good.
     """
-    from chromadb.config import Settings
-
-    return _started(Settings(anonymized_telemetry=False, is_persistent=True, persist_directory=str(folder)))
+    settings = chromadb().config.Settings
+    return _started(settings(anonymized_telemetry=False, is_persistent=True, persist_directory=str(folder)))
 
 
 def start_client(server: ChromaServer) -> Any:
     """As `start_embedded`, for a server: nothing is asked yet, and no answer is waited for longer than READ_SECONDS."""
     import httpx
-    from chromadb.api import ServerAPI
-    from chromadb.config import Settings
 
     from mmrag.generate.server import http_options
 
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]  # of whatever folder we are in
+    settings = chromadb().config.Settings(
+        _env_file=None,  # of whatever folder we are in
         anonymized_telemetry=False,
         chroma_api_impl="chromadb.api.fastapi.FastAPI",
         chroma_client_auth_provider=None,
@@ -60,7 +70,7 @@ def start_client(server: ChromaServer) -> Any:
         chroma_server_http_port=0,  # required and unused: the address has it
     )
     system = _started(settings)
-    api: Any = system.instance(ServerAPI)
+    api = api_of(system)
     api._session.close()
     options = http_options(server.address, CONNECT_SECONDS, READ_SECONDS)
     headers = {"Content-Type": "application/json"} | dict(server.headers)
@@ -69,21 +79,19 @@ def start_client(server: ChromaServer) -> Any:
 
 
 def _started(settings: Any) -> Any:
-    from chromadb.api import ServerAPI
-    from chromadb.config import System
-
-    system = System(settings)
-    api: Any = ServerAPI  # abstract: the settings choose the class
-    system.instance(api)
+    system = chromadb().config.System(settings)
+    api_of(system)
     system.start()
     return system
 
 
-def stop(system: Any) -> None:
-    from chromadb.api import ServerAPI
+def api_of(system: Any) -> Any:
+    """What it is asked by: the settings choose the class."""
+    return system.instance(chromadb().api.ServerAPI)
 
-    api: Any = ServerAPI
-    session = getattr(system.instance(api), "_session", None)
+
+def stop(system: Any) -> None:
+    session = getattr(api_of(system), "_session", None)
     system.stop()
     if session is not None:
         session.close()
@@ -91,11 +99,9 @@ def stop(system: Any) -> None:
 
 def reach(server: ChromaServer) -> str:
     """The version of the server's interface; StoreUnreachable or StoreError where there is none."""
-    from chromadb.api import ServerAPI
-
     system = start_client(server)
     try:
-        api = system.instance(ServerAPI)
+        api = api_of(system)
         api.get_user_identity()  # unlike the version, behind whatever login there is
         return str(api.get_version())
     except Exception as error:
@@ -107,7 +113,6 @@ def reach(server: ChromaServer) -> str:
 def trouble(address: str, error: Exception) -> StoreError:
     """What went wrong with the server, and what to do. Chroma's client raises nearly anything."""
     import httpx
-    from chromadb.errors import NotFoundError
 
     causes = list(_causes(error))
     status = next((status for cause in causes if (status := _status(cause))), None)
@@ -123,7 +128,7 @@ def trouble(address: str, error: Exception) -> StoreError:
     if status in (401, 403):
         advice = "set MMRAG_CHROMA to its address and MMRAG_CHROMA_HEADERS to what it wants, as JSON"
         return StoreUnreachable(f"{start} refuses us ({status}): {advice}.")
-    if isinstance(error, NotFoundError):
+    if isinstance(error, chromadb().errors.NotFoundError):
         return StoreError(
             f"{start} does not hold the vectors of this store: start it with the folder that it had then "
             "(chroma run --path), or ingest into a new --store."
@@ -142,8 +147,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    from chromadb.errors import ChromaError
-
-    if isinstance(error, ChromaError):
+    if isinstance(error, chromadb().errors.ChromaError):
         return int(error.code())
     return getattr(getattr(error, "response", None), "status_code", None)

@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from mmrag.chroma import ChromaServer, start_client, start_embedded, stop, trouble
+from mmrag.chroma import ChromaServer, api_of, chromadb, start_client, start_embedded, stop, trouble
 from mmrag.disk import sync_below
 from mmrag.errors import StoreBusy, StoreError
 
@@ -141,12 +141,11 @@ class VectorStore:
                 include=["distances"],
             )
 
-        from chromadb.errors import InternalError
-
         with self._fresh(version):
             try:
                 found = query()
-            except InternalError:  # Chroma filters by what is on disk now, and misses in memory what was added since
+            except chromadb().errors.InternalError:
+                # Chroma filters by what is on disk now, and misses in memory what was added since.
                 with self._alone():
                     self._open(version)
                     found = query()
@@ -236,8 +235,6 @@ class VectorStore:
     @contextmanager
     def _fresh(self, version: int) -> Iterator[None]:
         """With the client to oneself among the threads, and open on what was written up to `version`."""
-        from chromadb.errors import ChromaError
-
         server = self.place.server
         with self._lock:
             try:
@@ -248,7 +245,7 @@ class VectorStore:
             except StoreError:
                 raise
             except Exception as error:
-                if not server and not isinstance(error, ChromaError):
+                if not server and not isinstance(error, chromadb().errors.ChromaError):
                     raise
                 self.forget()  # what failed half-way may go on failing in this client's memory
                 if server:
@@ -259,14 +256,12 @@ class VectorStore:
                 ) from error
 
     def _open(self, version: int) -> None:
-        from chromadb.api.models.Collection import Collection as ChromaCollection
-
         self.forget()
         server = self.place.server
         self._system = start_client(server) if server else start_embedded(self.place.folder)
         for name in (TEXT, IMAGE):
             model = self._model(f"{self.place.prefix}-{name}", is_new=version == 0 or server is None)
-            collection = ChromaCollection(client=self._api, model=model, embedding_function=None)
+            collection = chromadb().Collection(client=self._api, model=model, embedding_function=None)
             collection.count()  # at the first use Chroma applies its log, which must happen under the lock
             self._collections[name] = collection
         self._version = inf if server else version
@@ -279,9 +274,7 @@ class VectorStore:
 
     @property
     def _api(self) -> Any:
-        from chromadb.api import ServerAPI
-
-        return self._system.instance(ServerAPI)
+        return api_of(self._system)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

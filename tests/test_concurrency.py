@@ -69,6 +69,29 @@ def nearest(index: Index, text: str, **options: object) -> str | None:
     return next((chunk.text for chunk in found.values()), None)
 
 
+FIRST_QUESTIONS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+from mmrag.index import Index
+index = Index.open(sys.argv[1])
+def ask(delay):
+    sleep(delay)
+    return len(index.nearest("text", [1.0] * int(sys.argv[2]), top_k=5))
+with ThreadPoolExecutor(8) as pool:
+    print(list(pool.map(ask, [n / 20 for n in range(8)])))
+"""
+
+
+def test_the_first_questions_of_a_process_may_come_at_once(index: Index, tmp_path: Path) -> None:
+    """Chroma's modules import each other in a circle, which threads that begin at different ones would break."""
+    sample(tmp_path, "a.pdf", "wind and water").add_to(index)
+    width = str(len(ENCODER.get_text_embedding("wind")))
+    command = [sys.executable, "-c", FIRST_QUESTIONS, str(index.path), width]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}, timeout=60)
+    assert done.stdout == f"{[1] * 8}\n", done.stderr
+
+
 # -- what another process wrote --------------------------------------------------------------------------------------
 
 
