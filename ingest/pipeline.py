@@ -10,7 +10,8 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -139,57 +140,93 @@ class _Batch:
         """`folder` takes the pages of files that have none, until they are committed."""
         self._index, self._models, self._pool, self._folder = index, models, pool, folder
         self._report, self._on_progress = report, on_progress
+        self._passwords: Sequence[str] = ()
         self._read_page = partial(read_page, ocr=ocr)
         self._copies: dict[tuple[str, str], list[Task]] = {}
+        self._unopened: deque[Task] = deque()
+        """What has no pages of its own."""
+        self._opening: deque[_Opening] = deque()
         self._queue: deque[Task] = deque()
         self._reading: deque[Task] = deque()
         self._encoding: deque[_Encoded] = deque()
+        self._under_way: list[Future[Any]] = []
+        """Pages that are being read, or will be."""
         self._total = self._done = 0
         self._lost: Exception | None = None
         """Why no file can be stored any more."""
 
     def work(self, tasks: Sequence[Task], passwords: Sequence[str]) -> None:
-        self._copies = copies(tasks)
-        self._queue.extend(self._prepared([same[0] for same in self._copies.values()], passwords))
-        self._total = sum(task.facts.page_count for task in self._queue)
-        while self._queue or self._reading:
-            self._read_ahead()
-            self._take(self._reading.popleft())
+        self._copies, self._passwords = copies(tasks), passwords
+        firsts = [same[0] for same in self._copies.values()]
+        self._unopened.extend(task for task in firsts if task.is_laid_out)
+        opening = [self._open(task) for task in firsts if not task.is_laid_out]
+        self._lay_out_ahead()
+        for each in opening:
+            self._opened(each)
+        while self._has_more():
+            self._take(self._reading[0])
         self._commit_encoded(wait=True)
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    def _open(self, task: Task) -> _Opening:
+        """To have its pages counted; what has none is laid out as a PDF."""
+        target = self._folder / f"{task.document_id}.{task.path.suffix[1:].lower()}.pdf"
+        args = (task.file, target, self._pool.limits, self._passwords)
+        look = self._pool.submit_beside(prepare, *args, pages=CONVERT_PAGES) if task.is_read else None
+        return _Opening(task, target, look)
+
+    def _opened(self, opening: _Opening) -> None:
+        """Waits for it, and queues it to be read."""
+        task, target, look = opening
+        try:
+            if look:
+                task.facts = self._pool.result(look)
+                task.laid_out = target if target.exists() else None
+            self._queue.append(task)
+            self._total += task.facts.page_count
+        except TooCostly as error:
+            self._fail(task, f"The file cannot be opened: {error}.")
+        except Exception as error:
+            self._fail_by(error, task)
+
+    def _lay_out_ahead(self) -> None:
+        """So many that no worker waits for them: more would fill the disk for hours."""
+        while self._unopened and len(self._opening) < self._pool.workers:
+            self._opening.append(self._open(self._unopened.popleft()))
+
+    def _take_laid_out(self) -> None:
+        self._opened(self._opening.popleft())
+        self._lay_out_ahead()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _prepared(self, tasks: Sequence[Task], passwords: Sequence[str]) -> list[Task]:
-        """With their pages counted; one that has none is laid out as a PDF."""
-        looks = []
-        for number, task in enumerate(tasks):
-            target = self._folder / f"{number}.pdf"
-            args = (task.file, target, self._pool.limits, passwords)
-            looks.append(
-                (task, target, self._pool.submit_beside(prepare, *args, pages=CONVERT_PAGES) if task.is_read else None)
-            )
-        ready = []
-        for task, target, look in looks:
-            try:
-                if look:
-                    task.facts = self._pool.result(look)
-                    task.laid_out = target if target.exists() else None
-                ready.append(task)
-            except TooCostly as error:
-                self._fail(task, f"The file cannot be opened: {error}.")
-            except Exception as error:
-                self._fail_by(error, task)
-        return ready
+    def _has_more(self) -> bool:
+        """Whether a file is being read; one that is being laid out is waited for where there is no other."""
+        self._read_ahead()
+        while not self._reading and self._opening:
+            self._take_laid_out()
+            self._read_ahead()
+        return bool(self._reading)
 
     def _read_ahead(self) -> None:
-        """So many pages under way that no worker waits for the next one."""
-        most = AHEAD_PAGES * self._pool.workers
-        while self._queue and sum(not page.done() for task in self._reading for page in task.pages) < most:
-            task = self._queue.popleft()
-            numbers = range(1, task.facts.page_count + 1 if task.is_read else 1)
-            submit, file = self._pool.submit, task.pages_file
-            task.pages = [submit(self._read_page, file, task.document_id, number) for number in numbers]
-            self._reading.append(task)
+        """So many pages under way that no worker waits for the next one, and what follows them not for long."""
+        self._under_way = [page for page in self._under_way if not page.done()]
+        while len(self._under_way) < AHEAD_PAGES * self._pool.workers and (task := self._next_to_read()):
+            number = len(task.pages) + 1
+            page = self._pool.submit(self._read_page, task.pages_file, task.document_id, number)
+            task.pages.append(page)
+            self._under_way.append(page)
+
+    def _next_to_read(self) -> Task | None:
+        """The file whose next page is to be read."""
+        while not (self._reading and self._reading[-1].has_unread_pages):
+            while not self._queue and self._opening and self._opening[0].is_done():
+                self._take_laid_out()
+            if not self._queue:
+                return None
+            self._reading.append(self._queue.popleft())
+        return self._reading[-1]
 
     def _take(self, task: Task) -> None:
         """Wait for the pages, and send their chunks to be encoded."""
@@ -202,7 +239,6 @@ class _Batch:
                     page = self._models.describer.describe(page, task.pages_file, tally, told)
                 pages.append(page)
                 self._step(task, len(pages), tally.pictures)
-                self._read_ahead()
                 self._commit_encoded()
                 if self._lost:
                     raise self._lost
@@ -213,8 +249,9 @@ class _Batch:
         except Exception as error:
             self._fail_by(error, task)
         finally:
-            for future in task.pages:  # those that nobody waits for any more
-                future.cancel()
+            task.give_up()  # the pages that nobody waits for any more
+            if self._reading and self._reading[0] is task:
+                self._reading.popleft()
             self._done += task.facts.page_count
 
     def _pages(self, task: Task) -> Iterator[Page]:
@@ -232,15 +269,16 @@ class _Batch:
         """Raises UnreadableFile where none can be read, or where the file costs too much to go on with."""
         problems: dict[int, str] = {}
         costly = 0
-        for number, future in enumerate(task.pages, start=1):
+        for number in range(1, task.pages_to_read + 1):
+            self._read_ahead()  # this page at the least
             try:
-                page = self._pool.result(future)
+                page = self._pool.result(task.pages[number - 1])
             except TooCostly as error:
                 costly += 1
                 page = unread(number, str(error))
             if page.problem:
                 problems[number] = page.problem
-            if costly >= GIVE_UP_AFTER or len(problems) == len(task.pages):
+            if costly >= GIVE_UP_AFTER or len(problems) == task.pages_to_read:
                 raise UnreadableFile(told_problems(problems))
             yield page
 
@@ -263,6 +301,13 @@ class _Batch:
                     self._report.add(self._linked(done.task.document(), copy))
             except Exception as error:
                 self._fail_by(error, done.task)
+            finally:
+                self._remove_laid_out(done.task)
+
+    def _remove_laid_out(self, task: Task) -> None:
+        if task.laid_out and task.laid_out.parent == self._folder:
+            with suppress(OSError):  # on Windows, where a worker has it open still
+                task.laid_out.unlink()
 
     def _commit(self, done: _Encoded) -> FileResult:
         task, pages, index = done.task, done.pages, self._index
@@ -317,17 +362,29 @@ class _Batch:
     def _give_up(self, task: Task, error: Exception) -> None:
         """A server is gone: the other files would fare no better, after hours of reading."""
         self._lost = error
-        left = [task, *self._queue, *self._reading, *(done.task for done in self._encoding)]
-        for waiting in (self._queue, self._reading, self._encoding):
+        opening = (each.task for each in self._opening)
+        left = [task, *self._queue, *self._reading, *(done.task for done in self._encoding), *opening, *self._unopened]
+        for waiting in (self._queue, self._reading, self._encoding, self._opening, self._unopened):
             waiting.clear()
-        for each in left:
-            for future in each.pages:
-                future.cancel()
+        for each in {id(each): each for each in left}.values():
+            each.give_up()
             self._fail(each, str(error))
 
     def _fail(self, task: Task, reason: str) -> None:
         for same in self._copies[task.content]:
             self._report.add(failed(same.path, reason))
+
+
+class _Opening(NamedTuple):
+    """A file of which it is being found out what pages it has."""
+
+    task: Task
+    target: Path
+    """Where its pages are laid out, where it has none that everybody may open."""
+    look: Future[Any] | None
+
+    def is_done(self) -> bool:
+        return self.look is None or self.look.done()
 
 
 class _Encoded(NamedTuple):

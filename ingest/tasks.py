@@ -22,7 +22,7 @@ from mmrag.errors import StoreError
 from mmrag.index import Index
 from mmrag.models import Encoders
 from mmrag.tags import ZeroShotTagger
-from mmrag.types import MEDIA_TYPES, Document
+from mmrag.types import LAID_OUT, MEDIA_TYPES, Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Task:
     laid_out: Path | None = None
     """A PDF of the pages, where the file itself has none that everybody may open."""
     pages: list[Future[Any]] = field(default_factory=list)
+    """Those that are being read or have been, from the first."""
+    is_given_up: bool = False
 
     @property
     def content(self) -> tuple[str, str]:
@@ -65,6 +67,25 @@ class Task:
     @property
     def is_read(self) -> bool:
         return self.known is None or self.again
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether it has no pages until they are laid out."""
+        return self.is_read and self.path.suffix.lower() in LAID_OUT
+
+    @property
+    def pages_to_read(self) -> int:
+        return self.facts.page_count if self.is_read else 0
+
+    @property
+    def has_unread_pages(self) -> bool:
+        return not self.is_given_up and len(self.pages) < self.pages_to_read
+
+    def give_up(self) -> None:
+        """None of its pages is waited for any more."""
+        self.is_given_up = True
+        for future in self.pages:
+            future.cancel()
 
     @property
     def pages_file(self) -> Path:
