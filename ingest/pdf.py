@@ -72,7 +72,6 @@ def read_page(path: Path, document_id: str, number: int, *, ocr: bool = True) ->
     """
     page = _read_any(path, document_id, number, ocr)
     if page.text_source in ("ocr", "mixed"):
-        pymupdf.TOOLS.store_shrink(100)  # MuPDF keeps pictures of scans that it has decoded, up to 256 MB
         give_back()
     return page
 
@@ -241,6 +240,7 @@ def _with_ocr(
     is_scan = clip.area > _SCAN_AREA
     clip = WHOLE_PAGE if is_scan else clip
     image = pdf_page_image(page, dpi=_dpi(page, clip), clip=clip)
+    pymupdf.TOOLS.store_shrink(100)  # MuPDF keeps pictures that it has decoded, up to 256 MB, and OCR needs the room
     lines, forms = read_lines(image, clip)
     after = 1 + max((word.block for word in words), default=0)
     fresh = [line._replace(block=line.block + after) for line in lines if not _is_covered(line.box, words)]
