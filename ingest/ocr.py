@@ -147,7 +147,7 @@ def _engine() -> Any:
 
 def _let_go() -> None:
     """Of what finding the lines took: OpenVINO would keep half a gigabyte of it until the next page."""
-    request = getattr(getattr(_engine().text_det, "session", None), "session", None)
+    request: Any = getattr(getattr(_engine().text_det, "session", None), "session", None)
     if hasattr(request, "get_compiled_model"):
         request.get_compiled_model().release_memory()
 

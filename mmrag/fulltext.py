@@ -11,7 +11,7 @@ from typing import Any
 
 from mmrag.text import query_phrases, query_tokens, tokens
 
-RANKED_ROWS = 20_000
+RANKED_ROWS = 10_000
 """Where a question's words stand in more rows than so many, only the rows with its rarer words are ranked."""
 
 Rows = Callable[[str, Sequence[Any]], list[Any]]
@@ -25,34 +25,47 @@ def match(
     # A lone Chinese character is the beginning of a pair in the index.
     words = [f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query)]
     phrases = [f'"{first} {second}"' for first, second in query_phrases(query)]
-    # Whoever types words of a document one after the other wants the page that has them so: they count three times.
-    verbatim = [f'"{" ".join(all_tokens)}"'] * 3 if len(all_tokens := tokens(query)) > 2 else []
-    terms = " OR ".join([*words, *phrases, *verbatim])
-    if not terms:
+    if not (terms := [*words, *phrases, *_verbatim(rows, table, query)]):
         return []
+    only, values = "", documents or ()
     if documents is None:
-        only, values = _rarer(rows, table, words)
+        sought, times = _narrowed(rows, table, words, terms)
     else:
-        only, values = f"AND +rowid IN (SELECT rowid FROM {table} WHERE document_id IN ({marks(documents)}))", documents  # noqa: S608
+        sought, times = " OR ".join(terms), 1
+        only = f"AND +rowid IN (SELECT rowid FROM {table} WHERE document_id IN ({marks(documents)}))"  # noqa: S608
     # The rows themselves are looked up last: for every row that matches, it would take four times as long.
-    sql = f"""SELECT {columns}, -found.score
+    sql = f"""SELECT {columns}, -found.score / {times}
               FROM (SELECT rowid, bm25({table}_fts) AS score FROM {table}_fts
                     WHERE {table}_fts MATCH ? {only} ORDER BY score, rowid LIMIT ?) AS found
               JOIN {table} t ON t.rowid = found.rowid ORDER BY found.score, found.rowid"""  # noqa: S608  # constants only
-    return rows(sql, (terms, *values, top_k))
+    return rows(sql, (sought, *values, top_k))
 
 
-def _rarer(rows: Rows, table: str, words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """SQL, and its values, for the rows that have one of the rarer words; empty where all are ranked."""
+def _verbatim(rows: Rows, table: str, query: str) -> list[str]:
+    """The whole question as a phrase, if it stands anywhere: what stands nowhere costs as much to look for.
+
+    Whoever types words of a document one after the other wants the page that has them so: they count three times.
+    """
+    if len(found := tokens(query)) < 3:
+        return []
+    phrase = f'"{" ".join(found)}"'
+    return [phrase] * 3 if rows(f"SELECT 1 FROM {table}_fts WHERE {table}_fts MATCH ? LIMIT 1", (phrase,)) else []  # noqa: S608
+
+
+def _narrowed(rows: Rows, table: str, words: Sequence[str], terms: Sequence[str]) -> tuple[str, int]:
+    """What finds the rows that have one of the rarer words, all rows where none is rarer; and how often terms count."""
+    whole = " OR ".join(terms), 1
     if (rows(f"SELECT max(rowid) FROM {table}", ())[0][0] or 0) <= RANKED_ROWS:  # noqa: S608
-        return "", ()
+        return whole
     some = f"SELECT count(*) FROM (SELECT 1 FROM {table}_fts WHERE {table}_fts MATCH ? LIMIT {RANKED_ROWS + 1})"  # noqa: S608
     counted = sorted((rows(some, (word,))[0][0], word) for word in words)
     sums = accumulate(count for count, _ in counted)
     rarer = [word for (_, word), total in zip(counted, sums, strict=True) if total <= RANKED_ROWS]
     if len(rarer) in (0, len(words)):
-        return "", ()
-    return f"AND +rowid IN (SELECT rowid FROM {table}_fts WHERE {table}_fts MATCH ?)", (" OR ".join(rarer),)  # noqa: S608
+        return whole
+    # A term counts as often as it is named, which for the rarer ones is twice.
+    rest = [term for term in terms if term not in rarer]
+    return f"({' OR '.join([*rarer, *rest, *rest])}) AND ({' OR '.join(rarer)})", 2
 
 
 def marks(values: Sequence[Any]) -> str:
