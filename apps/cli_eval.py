@@ -30,6 +30,7 @@ from apps.options import (
 )
 from apps.terminal import (
     print_comparison,
+    print_figures,
     print_json,
     print_line,
     print_retrieval,
@@ -146,6 +147,55 @@ def ingest_speed(
         if growth:
             print_scale(growth)
         print_line(f"Written to {output}/ingest.json")
+
+
+@app.command()
+def speed(
+    new_tokens: Annotated[
+        int, typer.Option(min=2, help="Tokens that the generator writes, or fewer if it ends.")
+    ] = 128,
+    profile: Profile = None,
+    image_encoder: ImageEncoder = None,
+    generator: Generator = None,
+    max_visual_tokens: MaxVisualTokens = None,
+    load_in_4bit: LoadIn4bit = None,
+    output: Output = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Seconds to load and to the first token, tokens and images a second, memory: of the models that torch runs here.
+
+    Measures the image encoder and the generator on pages drawn for it; needs no store and no labels. The machine
+    should have nothing else to do. Prints a table, writes a JSON file.
+    """
+    with errors(debug):
+        from importlib.metadata import version
+
+        from eval.speed import encoder_speed, generator_speed
+        from mmrag.checkpoint import placement
+        from mmrag.models import load_image_encoder, load_llm
+
+        chosen = settings(locals())
+        if chosen.generator == "openai":
+            raise UsageError("How fast a server is depends on it alone: name a checkpoint with --generator.")
+        found: dict[str, Any] = {}
+        if chosen.image_encoder != "captions":
+            found["image encoder"] = asdict(encoder_speed(partial(load_image_encoder, chosen)))
+        if chosen.generator != "extractive":
+            device, _ = placement(chosen.device, None)
+            found["generator"] = asdict(generator_speed(partial(load_llm, chosen), device, new_tokens=new_tokens))
+        if not found:
+            raise UsageError("There is nothing to measure: choose --profile full, --image-encoder or --generator.")
+        versions = {name: version(name) for name in ("torch", "transformers")}
+        result = {"made_by": {"mmrag": __version__, **versions}, **found}
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "speed.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+        if as_json:
+            print_json(result)
+            return
+        for what, figures in found.items():
+            print_figures(what, figures)
+        print_line(f"Written to {output}/speed.json")
 
 
 @app.command()

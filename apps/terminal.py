@@ -190,6 +190,20 @@ def print_scale(found: Scale) -> None:
     print_line(f"{found.vectors} vectors, {file_size(found.index_bytes // found.pages[-1])} a page on the disk")
 
 
+def print_figures(what: str, figures: Mapping[str, Any]) -> None:
+    """One a line; figures in bytes are called so."""
+    print_table(
+        (what, ""), ((name.removesuffix("_bytes").replace("_", " "), _figure(name, figures)) for name in figures)
+    )
+
+
+def _figure(name: str, figures: Mapping[str, Any]) -> str:
+    value = figures[name]
+    if name.endswith("_bytes"):
+        return file_size(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def print_retrieval(report: RetrievalReport) -> None:
     rows = {
         **report.scopes,

@@ -85,12 +85,16 @@ def load_encoders(settings: Settings, read_words: ReadWords | None = None) -> En
     """Raises ModelNotFound or MissingExtra when a chosen encoder is not there."""
     from mmrag.encoders import BundledTextEncoder
 
-    image = None
-    if settings.image_encoder != "captions":
-        from mmrag.clip import ClipEncoder
+    return Encoders(BundledTextEncoder(), load_image_encoder(settings), read_words)
 
-        image = ClipEncoder(model_name=settings.image_encoder, device=settings.device)
-    return Encoders(BundledTextEncoder(), image, read_words)
+
+def load_image_encoder(settings: Settings) -> Any:
+    """None where pictures are found by their captions."""
+    if settings.image_encoder == "captions":
+        return None
+    from mmrag.clip import ClipEncoder
+
+    return ClipEncoder(model_name=settings.image_encoder, device=settings.device)
 
 
 def load_generator(settings: Settings, llm: LLM | None = None) -> AnswerGenerator:
