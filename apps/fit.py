@@ -97,7 +97,7 @@ def _folder(name: str) -> Path | None:
 def verdict(shape: Shape, room: Room, visual_tokens: int) -> tuple[bool, str]:
     """Whether it fits, and how, in words."""
     width = 4 if room.dtype == "float32" else 2
-    needs = footprint(shape, visual_tokens=visual_tokens, width=width)
+    needs = footprint(shape, visual_tokens=visual_tokens, width=width, on_gpu=room.has_cuda)
     parts = f"{shape.parameters / 1e9:.2f} billion parameters, about {needs.total / 1e9:.1f} GB in {room.dtype}"
     if needs.total * _HEADROOM <= room.free:
         return True, f"{parts}: fits into the {room.free / 1e9:.1f} GB that are free"

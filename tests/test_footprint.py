@@ -10,7 +10,7 @@ import pytest
 
 from apps.fit import Room, verdict
 from mmrag import testing
-from mmrag.footprint import KNOWN, footprint, read_shape, weight_bytes
+from mmrag.footprint import KNOWN, Shape, footprint, read_shape, weight_bytes
 
 BUILDERS = [testing.tiny_qwen2_vl, testing.tiny_qwen2_5_vl, testing.tiny_qwen3_vl, testing.tiny_llava]
 SMALL, LARGE = KNOWN["Qwen/Qwen2-VL-2B-Instruct"], KNOWN["Qwen/Qwen2-VL-7B-Instruct"]
@@ -71,6 +71,26 @@ def test_the_known_shapes_are_those_of_the_architectures(name: str) -> None:
 def test_the_cache_by_hand() -> None:
     assert footprint(SMALL, visual_tokens=900, text_tokens=100).cache == 2 * 28 * 2 * 128 * 1000 * 2
     assert footprint(SMALL, visual_tokens=900).weights == 2 * 2_208_985_600
+
+
+@pytest.mark.parametrize(
+    ("shape", "visual_tokens", "peak"),
+    [
+        (SMALL, 880, 4_626_880_512),
+        (SMALL, 2_340, 4_892_240_896),
+        (SMALL, 4_810, 5_351_285_248),
+        (SMALL, 9_805, 6_284_481_536),
+        (LARGE, 880, 17_018_351_616),
+        (LARGE, 2_340, 17_347_876_352),
+        (LARGE, 4_810, 17_928_522_240),
+        (LARGE, 9_805, 19_098_636_800),
+    ],
+)
+def test_a_gpu_takes_what_was_measured_on_one(shape: Shape, visual_tokens: int, peak: int) -> None:
+    """By tests/gpu_speed.py on an H100: with a tenth more than this arithmetic says, none ran out of memory."""
+    found = footprint(shape, visual_tokens=visual_tokens, text_tokens=684, on_gpu=True)
+    assert found.total == pytest.approx(peak, rel=0.09)
+    assert peak < 1.01 * found.total
 
 
 def test_more_pictures_take_more_and_fewer_bits_less() -> None:
