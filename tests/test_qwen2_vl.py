@@ -20,6 +20,7 @@ from mmrag.errors import MissingExtra, ModelNotFound, OutOfMemory, UnreadableFil
 from mmrag.generate.conversation import read_messages
 from mmrag.generate.decoding import Decoding, contrasted
 from mmrag.generate.qwen2_vl import DEFAULT_MODEL, DEFAULT_REVISION, Qwen2VL
+from mmrag.generate.vlm import _attention
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -316,6 +317,15 @@ def test_boxes_keep_their_marks(llm, monkeypatch, options):
 def test_a_box_mark_may_be_where_to_stop(llm, monkeypatch):
     rigged(llm, monkeypatch, POINTED)
     assert words(llm.chat(PICTURED, max_new_tokens=200, stop="<|box_end|>")) == POINTED.split("<|box_end|>")[0]
+
+
+def test_a_gpu_generates_without_cudnn_and_only_then():
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    with _attention(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.flash_sdp_enabled()
+    with _attention(torch.device("cpu")):
+        assert torch.backends.cuda.cudnn_sdp_enabled() == before
 
 
 def test_length(llm):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -152,7 +153,7 @@ class VisionLanguageModel:
             pad_token_id=self.tokenizer.pad_token_id,
         )
         watch = Watch(self.decode, prompt.width, self._ends, decoding, cancelled or Event())
-        with torch.inference_mode():
+        with torch.inference_mode(), _attention(self._model.device):
             ids = self._model.generate(
                 **prompt.inputs,
                 generation_config=config,
@@ -181,7 +182,7 @@ class VisionLanguageModel:
         tokens = [self.tokenizer.encode(text, add_special_tokens=False) for text in continuations]
         rows = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in tokens], batch_first=True)
         rows = rows.to(self._model.device)  # (n, longest)
-        with torch.inference_mode():
+        with torch.inference_mode(), _attention(self._model.device):
             logits = self._continued(prompt, rows).float()  # (n or 2 n, longest, vocabulary)
             if alpha:
                 seen, blind = logits.chunk(2)
@@ -214,6 +215,20 @@ def _processors(decoding: Decoding, seeds: Sequence[int]) -> list[Any]:
         rows = [*seeds, *seeds] if decoding.contrast else seeds
         processors.append(Draw(decoding.temperature, decoding.top_p, rows))
     return processors
+
+
+def _attention(device: Any) -> AbstractContextManager[Any]:
+    """On a GPU, without cuDNN's kernels: torch prefers them on an H100, and they are built anew for every length.
+
+    Every token of an answer makes another length: it took 66 to 136 ms, where it takes 27 to 43 with the others.
+    While this lasts it holds for the whole process, as torch has it.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    return sdpa_kernel(kernels)
 
 
 def _forget_positions(model: Any) -> None:
