@@ -128,7 +128,8 @@ class ClipEncoder(MultiModalEmbedding):
         return self._vectors(self._model.get_text_features, inputs)
 
     def _encode_images(self, images: Sequence[ImageInput]) -> list[Embedding]:
-        inputs = self._image_processor(images=[open_image(image) for image in images], return_tensors="pt")
+        opened = [open_image(image) for image in images]
+        inputs = self._image_processor(images=opened, return_tensors="pt", **_image_options(self.device))
         return self._vectors(self._model.get_image_features, inputs)
 
     def _vectors(self, features: Callable[..., Any], inputs: Any) -> list[Embedding]:
@@ -182,6 +183,14 @@ def _text_options(config: Any, tokenizer: Any) -> dict[str, Any]:
     padding = "max_length" if config.model_type.startswith("siglip") else "longest"
     max_length = min(positions, tokenizer.model_max_length)
     return {"padding": padding, "truncation": True, "max_length": max_length, "return_tensors": "pt"}
+
+
+def _image_options(device: str) -> dict[str, Any]:
+    """Where images are resized: on a GPU, if there is one; it waits for a processor otherwise, most of the time."""
+    if not device.startswith("cuda"):
+        return {}
+    # One by one: a batch of large pages in float32 would take gigabytes.
+    return {"device": device, "disable_grouping": True}
 
 
 def _load(name: str, folder: Path, dtype: str) -> tuple[Any, Any, Any, Calibration | None]:

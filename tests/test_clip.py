@@ -443,6 +443,16 @@ def test_half_precision_stays_close_and_normalised(family):
     assert (vectors * exact).sum(axis=1).min() > 0.95
 
 
+def test_options_of_a_gpu_change_nothing_but_the_place(family, monkeypatch):
+    """What resizing there does to the vectors is measured by gpu_speed.py."""
+    assert clip._image_options("cpu") == {}
+    options = clip._image_options("cuda:1")
+    assert options.pop("device") == "cuda:1"
+    expected = family.encoder.get_image_embedding_batch(pictures())
+    monkeypatch.setattr(clip, "_image_options", lambda device: {**options, "device": device})
+    close(family.encoder.get_image_embedding_batch(pictures()), expected)
+
+
 def test_cpu_runs_in_float32_unless_told(encoder):
     assert (encoder.device, encoder.dtype) == ("cpu", "float32")
 
