@@ -29,7 +29,7 @@ def test_parameters_and_cache_are_those_of_the_loaded_model(build, tmp_path: Pat
     head = model.get_output_embeddings()
     assert shape.linear == sum(module.weight.numel() for module in linear if module is not head)
 
-    cache = model.model.language_model(input_ids=torch.ones(1, 37, dtype=torch.long), use_cache=True).past_key_values
+    cache = model.model.language_model(input_ids=torch.ones(1, 37, dtype=torch.long), use_cache=True).cache
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     needs = footprint(shape, visual_tokens=30, text_tokens=7, width=4)
     assert (needs.weights, needs.cache) == (weight_bytes(folder), held)

@@ -169,9 +169,9 @@ class VisionLanguageModel:
         used = prompt.tokens[row], prompt.visual_tokens[row], length - prompt.width
         return Reply(text, stopped, *used)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """What the model says, the boxes it points at in its own marks."""
-        spoken = [number for number in ids if number not in self._silent]
+    def decode(self, ids: Sequence[int] | int) -> str:
+        """What the model says, the boxes it points at in its own marks. A streamer may ask for a single token."""
+        spoken = [number for number in ([ids] if isinstance(ids, int) else ids) if number not in self._silent]
         text: str = self.tokenizer.decode(spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
@@ -200,10 +200,10 @@ class VisionLanguageModel:
         first = begun.logits[:, -1:].repeat_interleave(len(rows), dim=0)
         if rows.shape[1] == 1:
             return first
-        begun.past_key_values.batch_repeat_interleave(len(rows))
+        begun.cache.batch_repeat_interleave(len(rows))
         # No attention mask: the prompts have no padding, and that of `rows` comes after all that counts.
         repeated = rows[:, :-1].repeat(len(begun.logits), 1)
-        rest = self._model(input_ids=repeated, past_key_values=begun.past_key_values, use_cache=True).logits
+        rest = self._model(input_ids=repeated, cache=begun.cache, use_cache=True).logits
         return torch.cat([first, rest], dim=1)
 
 
