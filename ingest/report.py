@@ -34,7 +34,10 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of a running ingest: of the whole batch, and of the file that is being read."""
+    """A moment of a running ingest: of the whole batch, and of the file that is being read.
+
+    Files that have no pages until they are laid out count from then on, so `pages_total` may grow.
+    """
 
     path: Path
     pages_done: int

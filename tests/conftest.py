@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from apps.demo_documents import build_demo_documents
 from ingest.pipeline import ingest_files
@@ -36,23 +37,33 @@ def the_same_main() -> Iterator[None]:
     sys.modules["__main__"] = main
 
 
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """What `make` writes to a path of this name: once, for all processes of a run."""
+    own = tmp_path_factory.getbasetemp()
+    path = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(path.with_suffix(".lock")):
+        if not (done := path.with_suffix(".done")).exists():
+            make(path)
+            done.touch()
+    return path
+
+
 @pytest.fixture(scope="session")
 def demo_documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the demo collection. Do not write into it: copy it."""
-    folder = tmp_path_factory.mktemp("demo") / "documents"
-    build_demo_documents(folder)
-    return folder
+    return made_once(tmp_path_factory, "demo-documents", build_demo_documents)
 
 
 @pytest.fixture(scope="session")
 def demo_store(demo_documents: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the demo collection, by the offline profile. Do not write into it: take `own_store`."""
-    store = tmp_path_factory.mktemp("demo-store") / "store"
-    index = Index.open(store, create=True)
-    report = ingest_files(index, [demo_documents], load_encoders(Settings()))
-    index.close()
-    assert [result.reason for result in report.results] == [""] * 5
-    return store
+
+    def ingest(store: Path) -> None:
+        with Index.open(store, create=True) as index:
+            report = ingest_files(index, [demo_documents], load_encoders(Settings()))
+        assert [result.reason for result in report.results] == [""] * 5
+
+    return made_once(tmp_path_factory, "demo-store", ingest)
 
 
 @pytest.fixture

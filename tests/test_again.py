@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from test_pipeline import ENCODERS, outcomes, pdf
 
 from ingest import pipeline
 from ingest.pipeline import FileResult, Outcome, Progress, ingest_files
+from mmrag.encoders import BundledTextEncoder
 from mmrag.errors import UnreadableFile
 from mmrag.index import Index
+from mmrag.models import Encoders
 from mmrag.types import Page
 
 pytestmark = pytest.mark.slow
@@ -109,6 +112,43 @@ def test_a_document_whose_file_is_gone_is_read_from_the_own_copy(index: Index, t
     assert (row.outcome, row.path) == (Outcome.FAILED, path)
     assert "store's own copy is damaged" in row.reason
     assert (index.documents(), index.counts()) == ([document], before)
+
+
+def test_a_document_is_stored_while_a_long_one_after_it_is_read(index: Index, tmp_path: Path) -> None:
+    short, long = pdf(tmp_path / "a.pdf", "island"), pdf(tmp_path / "b.pdf", *(f"harbour {n}" for n in range(90)))
+    heard: list[FileResult | Progress] = []
+    encoders = Encoders(BundledTextEncoder())
+    ingest_files(index, [short, long], encoders, workers=1, on_progress=heard.append, on_result=heard.append)
+    stored = next(i for i, item in enumerate(heard) if isinstance(item, FileResult))
+    assert heard[stored].path == short
+    read = [s.file_pages_done for s in heard[:stored] if isinstance(s, Progress) and s.path == long]
+    assert max(read) < 45
+
+
+def test_files_without_pages_are_laid_out_a_few_at_a_time(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, kept = tmp_path / "files", tmp_path / "temporary"
+    folder.mkdir()
+    kept.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(kept))
+    for n in range(12):
+        (folder / f"{n:02}.md").write_text(f"# Harbour {n}\n\nThe harbour was rebuilt in {1900 + n}.\n")
+    (folder / "06.fb2").write_bytes(b"no book")
+    pdf(folder / "z.pdf", "island")
+    counts, results = list[int](), list[FileResult]()
+    ingest_files(
+        index,
+        [folder],
+        ENCODERS,
+        workers=1,
+        on_progress=lambda _: counts.append(len(list(kept.rglob("*.pdf")))),
+        on_result=results.append,
+    )
+    assert max(counts) <= 4  # one that is laid out, one that is read, and what waits for its vectors
+    assert len(index.documents()) == 13
+    assert [r.path.name for r in results if r.path.suffix != ".fb2"] == ["z.pdf", *(f"{n:02}.md" for n in range(12))]
+    assert [r.path.name for r in results if r.outcome is Outcome.FAILED] == ["06.fb2"]
 
 
 def fail(path: Path, document_id: str, number: int, *, ocr: bool) -> Page:

@@ -34,6 +34,8 @@ from mmrag.render import render_page
 from mmrag.settings import Settings
 from mmrag.types import LAID_OUT, MEDIA_TYPES, BBox
 
+pytestmark = pytest.mark.slow
+
 needs_office = pytest.mark.skipif(office.find_program() is None, reason="there is no LibreOffice")
 
 

@@ -261,7 +261,8 @@ def test_in_a_large_store_rows_with_the_rarer_words_are_ranked(
     found = dict(index.match_pages(asked, top_k=9))
     names = {document.id: document.name for document in index.documents()}
     assert {names[document_id] for document_id, _ in found} == (ranked or set(texts))
-    assert found.items() <= every.items()  # with the scores that they have among all
+    among_all = {place: every[place] for place in found}
+    assert found == pytest.approx(among_all, rel=1e-12)
 
 
 # -- vectors ---------------------------------------------------------------------------------------------------------

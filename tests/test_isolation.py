@@ -30,6 +30,8 @@ from mmrag.index import Index
 from mmrag.render import render_page
 from mmrag.types import Page
 
+pytestmark = pytest.mark.slow
+
 SHORT = Limits(page_seconds=1.0, memory=500 * MB)
 ON_LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what Linux alone keeps to")
 
