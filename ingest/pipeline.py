@@ -158,8 +158,8 @@ class _Batch:
     def work(self, tasks: Sequence[Task], passwords: Sequence[str]) -> None:
         self._copies, self._passwords = copies(tasks), passwords
         firsts = [same[0] for same in self._copies.values()]
-        self._unopened.extend(task for task in firsts if task.is_laid_out)
-        opening = [self._open(task) for task in firsts if not task.is_laid_out]
+        self._unopened.extend(task for task in firsts if task.needs_layout)
+        opening = [self._open(task) for task in firsts if not task.needs_layout]
         self._lay_out_ahead()
         for each in opening:
             self._opened(each)
@@ -247,7 +247,8 @@ class _Batch:
             encoding = Encoding(chunks, task.pages_file, self._models.encoders, self._pool)
             self._encoding.append(_Encoded(task, pages, chunks, tally, encoding))
         except Exception as error:
-            self._fail_by(error, task)
+            if not task.is_given_up:
+                self._fail_by(error, task)
         finally:
             task.give_up()  # the pages that nobody waits for any more
             if self._reading and self._reading[0] is task:
@@ -271,6 +272,8 @@ class _Batch:
         costly = 0
         for number in range(1, task.pages_to_read + 1):
             self._read_ahead()  # this page at the least
+            if self._lost:
+                raise self._lost
             try:
                 page = self._pool.result(task.pages[number - 1])
             except TooCostly as error:

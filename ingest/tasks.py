@@ -69,8 +69,8 @@ class Task:
         return self.known is None or self.again
 
     @property
-    def is_laid_out(self) -> bool:
-        """Whether it has no pages until they are laid out."""
+    def needs_layout(self) -> bool:
+        """Whether it has no pages until they are laid out as a PDF."""
         return self.is_read and self.path.suffix.lower() in LAID_OUT
 
     @property
