@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, file_names, on_disk
+from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, fast_dtype, file_names, on_disk, placement
 from mmrag.errors import MmragError, brief
 from mmrag.footprint import KNOWN, Shape, footprint, read_shape
 from mmrag.generate.grounded import VISUAL_TOKENS
@@ -112,9 +112,6 @@ def _room(device: str | None) -> Room | None:
     if find_spec("torch") is None:
         return None
     import torch
-
-    from mmrag.checkpoint import placement
-    from mmrag.generate.vlm import fast_dtype
 
     device, dtype = placement(device, fast_dtype(device))
     if device.startswith("cuda"):

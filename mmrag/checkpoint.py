@@ -72,6 +72,16 @@ def placement(device: str | None, dtype: str | None) -> tuple[str, str]:
     return device, dtype
 
 
+def fast_dtype(device: str | None) -> str | None:
+    """bfloat16 on a CPU made for it, where it halves the memory and more than doubles the speed."""
+    import torch
+
+    if device != "cpu" and (device is not None or torch.cuda.is_available() or torch.backends.mps.is_available()):
+        return None
+    abilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bfloat16" if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else None
+
+
 def locate(name: str, revision: str | None, form: Form) -> Path:
     """The folder of the checkpoint: given, in the hub's cache, or downloaded."""
     hub = require("huggingface_hub", extra="full")

@@ -61,7 +61,7 @@ class Family(NamedTuple):
 @pytest.fixture(scope="module", params=BUILDERS)
 def family(request, tmp_path_factory):
     folder = BUILDERS[request.param](tmp_path_factory.mktemp(request.param))
-    return Family(request.param, folder, ClipEncoder(folder, device="cpu", embed_batch_size=3))
+    return Family(request.param, folder, ClipEncoder(folder, device="cpu", dtype="float32", embed_batch_size=3))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(folder):
-    return ClipEncoder(folder, device="cpu")
+    return ClipEncoder(folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture
@@ -327,7 +327,7 @@ def test_hub_name_is_served_from_the_cache_without_the_hub(dead_hub, folder, enc
     (repository / "refs" / "main").write_text("0" * 40)
     (repository / "snapshots").mkdir()
     (repository / "snapshots" / ("0" * 40)).symlink_to(folder)
-    cached = ClipEncoder("acme/tiny", device="cpu")
+    cached = ClipEncoder("acme/tiny", device="cpu", dtype="float32")
     assert cached.identity == "clip:acme/tiny"
     close(cached.get_text_embedding("a cat"), encoder.get_text_embedding("a cat"))
 
@@ -453,8 +453,26 @@ def test_options_of_a_gpu_change_nothing_but_the_place(family, monkeypatch):
     close(family.encoder.get_image_embedding_batch(pictures()), expected)
 
 
-def test_cpu_runs_in_float32_unless_told(encoder):
-    assert (encoder.device, encoder.dtype) == ("cpu", "float32")
+@pytest.mark.parametrize(
+    ("fast", "enough", "taken"),
+    [(None, 0.9, "float32"), ("bfloat16", 0.9, "bfloat16"), ("bfloat16", 1.1, "float32")],
+    ids=["slow processor", "close", "not close enough"],
+)
+def test_a_processor_computes_in_bfloat16_where_the_vectors_stay_the_same(family, monkeypatch, fast, enough, taken):
+    monkeypatch.setattr(clip, "fast_dtype", lambda device: fast)
+    monkeypatch.setattr(clip, "EXACT_ENOUGH", enough)
+    monkeypatch.setattr(clip, "MANY_IMAGES", 1 + len(pictures()))
+    encoder = ClipEncoder(family.folder, device="cpu", embed_batch_size=3)
+    assert encoder.get_query_embedding(TEXTS[0]) == family.encoder.get_query_embedding(TEXTS[0])
+    encoder.get_image_embedding_batch(pictures())
+    assert encoder.dtype == "float32"  # few images are not worth finding out
+    vectors = np.array(encoder.get_image_embedding_batch(pictures()))
+    assert (encoder.device, encoder.dtype) == ("cpu", taken)
+    assert encoder._model.dtype == getattr(torch, taken)
+    assert encoder.identity == family.encoder.identity  # an index takes vectors of either
+    exact = np.array(family.encoder.get_image_embedding_batch(pictures()))
+    assert (vectors * exact).sum(axis=1).min() > enough - 0.2
+    assert np.array_equal(vectors, exact) == (taken == "float32")
 
 
 @pytest.mark.parametrize("option", [{"device": "abacus"}, {"dtype": "int8"}, {"dtype": "nn"}])

@@ -86,7 +86,7 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     from mmrag.clip import ClipEncoder
 
     folder = BUILDERS[request.param](tmp_path_factory.mktemp(request.param))
-    return Family(request.param, _calibrated(folder), ClipEncoder(folder, device="cpu"))
+    return Family(request.param, _calibrated(folder), ClipEncoder(folder, device="cpu", dtype="float32"))
 
 
 def _calibrated(folder: Path) -> Path:

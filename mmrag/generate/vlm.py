@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, file_names, identify, locate, placement
+from mmrag.checkpoint import CONFIG, TEXT_PARTS, Form, fast_dtype, file_names, identify, locate, placement
 from mmrag.errors import MissingExtra, MmragError, UsageError, brief, require, require_installed
 from mmrag.generate.conversation import Conversation, blinded, fitted, images_of
 from mmrag.generate.decoding import Contrast, Decoding, Draw, Watch, contrasted, cut_at_stop
@@ -236,16 +236,6 @@ def _forget_positions(model: Any) -> None:
     inner: Any = getattr(model, "model", None)
     if hasattr(inner, "rope_deltas"):
         inner.rope_deltas = None
-
-
-def fast_dtype(device: str | None) -> str | None:
-    """bfloat16 on a CPU made for it, where it halves the memory and more than doubles the speed."""
-    import torch
-
-    if device != "cpu" and (device is not None or torch.cuda.is_available() or torch.backends.mps.is_available()):
-        return None
-    abilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if abilities.get("avx512_bf16") or abilities.get("amx_bf16") else None
 
 
 def _units(processor: Any) -> tuple[int, int]:
