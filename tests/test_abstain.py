@@ -145,6 +145,7 @@ def test_a_risk_is_a_share(risk: float) -> None:
         check_risk(risk)
 
 
+@pytest.mark.slow
 def test_the_wish_for_risk_decides_what_is_answered(demo_store: Path) -> None:
     question, unanswerable = QUESTIONS[0].text, QUESTIONS[-1].text
     with mmrag.open(demo_store) as rag:

@@ -18,6 +18,8 @@ from tests.chat_server import fails, models, says, serving
 
 pytest.importorskip("llama_index.llms.openai_like")
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
+pytestmark = pytest.mark.slow
+
 QUESTION = QUESTIONS[0].text
 PATIENCE = 30
 """Seconds for an error to show, the start of Python included, on a machine that is busy with other tests."""

@@ -40,6 +40,8 @@ from mmrag.retrieve import to_node
 from mmrag.testing import HashEncoder, ScriptedLLM, tiny_clip, tiny_qwen2_vl
 from mmrag.types import BBox, Evidence, Page, Region, RegionKind
 
+pytestmark = pytest.mark.slow
+
 ENCODERS = Encoders(HashEncoder())
 QUOTES = ExtractiveGenerator(BundledCrossEncoder())
 RED, GREEN, BLUE = (200, 30, 30), (30, 160, 30), (30, 30, 200)

@@ -25,6 +25,9 @@ from mmrag.testing import tiny_clip
 from mmrag.types import RegionKind
 
 
+pytestmark = pytest.mark.slow
+
+
 def picture(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
     """Blocks of colour of their own for each seed, of which no two look alike even to an untrained model."""
     blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3)).astype(np.uint8)

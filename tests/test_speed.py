@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 
+@pytest.mark.slow
 def test_an_encoder_and_a_generator_are_measured(tmp_path: Path) -> None:
     options = ["--image-encoder", str(testing.tiny_siglip(tmp_path / "siglip"))]
     options += ["--generator", str(testing.tiny_qwen2_vl(tmp_path / "qwen")), "--max-visual-tokens", "200"]
@@ -36,6 +37,7 @@ def test_an_encoder_and_a_generator_are_measured(tmp_path: Path) -> None:
         assert speed["peak_bytes"] > 100e6
 
 
+@pytest.mark.slow
 def test_figures_are_printed(tmp_path: Path) -> None:
     folder = str(testing.tiny_clip(tmp_path / "clip"))
     done = CliRunner().invoke(app, ["eval", "speed", "--image-encoder", folder, "--output", str(tmp_path)])
