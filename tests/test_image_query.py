@@ -24,7 +24,6 @@ from mmrag.render import open_image, render_page
 from mmrag.testing import tiny_clip
 from mmrag.types import RegionKind
 
-
 pytestmark = pytest.mark.slow
 
 
