@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmrag.mupdf import pymupdf
 from mmrag.once import once
@@ -32,6 +32,12 @@ def tuned() -> None:
     pymupdf._get_layout = partial(model.predict, do_sort=False)
 
 
+def let_go() -> None:
+    """Of what the model keeps for the next page, some hundred megabytes, where something else needs the room."""
+    for model in _OpenVino.loaded:
+        model.release_memory()
+
+
 def _unset(page: Any) -> list[Any]:
     raise RuntimeError("the layout model is not loaded")
 
@@ -50,12 +56,15 @@ def _session(path: str, providers: Any = None) -> Any:
 class _OpenVino:
     """As an `onnxruntime.InferenceSession`, as far as the layout model uses one."""
 
+    loaded: ClassVar[list[Any]] = []
+
     def __init__(self, path: str) -> None:
         import openvino
 
         count = threads()
         options = {"INFERENCE_NUM_THREADS": str(count)} if count else {}
         self._model = openvino.Core().compile_model(path, "CPU", {"PERFORMANCE_HINT": "LATENCY", **options})
+        self.loaded.append(self._model)
 
     def get_inputs(self) -> list[Any]:
         return [_Named(value) for value in self._model.inputs]

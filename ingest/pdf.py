@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from ingest.layout import LayoutBox, PlacedWord, build_regions, page_labels
-from ingest.layout_model import tuned
+from ingest.layout_model import let_go, tuned
 from ingest.limits import Limits
 from ingest.ocr import read_lines
 from ingest.rules import ruled_grids
@@ -240,8 +240,7 @@ def _with_ocr(
     is_scan = clip.area > _SCAN_AREA
     clip = WHOLE_PAGE if is_scan else clip
     image = pdf_page_image(page, dpi=_dpi(page, clip), clip=clip)
-    pymupdf.TOOLS.store_shrink(100)  # MuPDF keeps pictures that it has decoded, up to 256 MB, and OCR needs the room
-    lines, forms = read_lines(image, clip)
+    lines, forms = _lines(image, clip)
     after = 1 + max((word.block for word in words), default=0)
     fresh = [line._replace(block=line.block + after) for line in lines if not _is_covered(line.box, words)]
     source = _SOURCES[bool(words), bool(fresh)]
@@ -249,6 +248,13 @@ def _with_ocr(
         return *_read_scan(image, words + fresh, rules, forms, page.rect.width, page.rect.height), source
     pictures = [LayoutBox(a, RegionKind.PICTURE) for a in unread if not any(b.box.iou(a) > 0.5 for b in boxes)]
     return words + fresh, boxes + pictures, source
+
+
+def _lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[PlacedWord], list[LayoutBox]]:
+    """As `read_lines`, with as much room as there is: it takes more than all the rest."""
+    pymupdf.TOOLS.store_shrink(100)  # pictures that MuPDF has decoded, up to 256 MB
+    let_go()
+    return read_lines(image, clip)
 
 
 def _dpi(page: Any, clip: BBox) -> float:
@@ -295,7 +301,7 @@ def _is_covered(line: BBox, words: Sequence[PlacedWord]) -> bool:
 
 def _read_image(path: Path, document_id: str, number: int, ocr: bool) -> Page:
     image = image_frame(path, number)
-    words, forms = read_lines(image) if ocr else ([], [])
+    words, forms = _lines(image) if ocr else ([], [])
     rules = ruled_grids(image)
     width, height = image.width * 72 / IMAGE_DPI, image.height * 72 / IMAGE_DPI
     if len(words) <= _SCAN_LINES:
