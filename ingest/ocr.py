@@ -39,7 +39,6 @@ def read_lines(image: Image.Image, clip: BBox = WHOLE_PAGE) -> tuple[list[Placed
     pixels = np.asarray(image)  # (h, w, 3)
     with _reading, stage("OCR"):
         result = _engine()(pixels[:, :, ::-1], text_score=MIN_CONFIDENCE)  # blue first, as OpenCV has it
-        _let_go()
     if result.boxes is None or result.txts is None:
         return [], []
     grey = np.asarray(image.convert("L"), dtype=np.int16)  # (h, w)
@@ -126,30 +125,24 @@ def _engine() -> Any:
     from rapidocr import EngineType, RapidOCR
 
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-    engine = EngineType.ONNXRUNTIME
+    rest = EngineType.ONNXRUNTIME
     if find_spec("openvino"):
-        engine = EngineType.OPENVINO  # half the processor time, a third for finding the lines
+        rest = EngineType.OPENVINO  # half the processor time
         _tune_openvino()
     count = threads() or -1
     return RapidOCR(
         params={
             "Global.log_level": "error",
             "Rec.rec_batch_num": 1,  # lines padded to the longest of a batch take longer, and a quarter more memory
-            "Det.engine_type": engine,
-            "Cls.engine_type": engine,
-            "Rec.engine_type": engine,
+            # OpenVINO takes a third of the time to find lines, but brings a worker to its limit of memory.
+            "Det.engine_type": EngineType.ONNXRUNTIME,
+            "Cls.engine_type": rest,
+            "Rec.engine_type": rest,
             "EngineConfig.onnxruntime.intra_op_num_threads": count,
             "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,  # it would keep what the largest page took
             "EngineConfig.openvino.inference_num_threads": count,
         }
     )
-
-
-def _let_go() -> None:
-    """Of what finding the lines took: OpenVINO would keep half a gigabyte of it until the next page."""
-    request: Any = getattr(getattr(_engine().text_det, "session", None), "session", None)
-    if hasattr(request, "get_compiled_model"):
-        request.get_compiled_model().release_memory()
 
 
 @once
