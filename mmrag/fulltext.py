@@ -25,31 +25,34 @@ def match(
     # A lone Chinese character is the beginning of a pair in the index.
     words = [f'"{t}"*' if len(t) == 1 and not t.isascii() else f'"{t}"' for t in query_tokens(query)]
     phrases = [f'"{first} {second}"' for first, second in query_phrases(query)]
-    if not (terms := [*words, *phrases, *_verbatim(rows, table, query)]):
+    if not (terms := [*words, *phrases]):
         return []
     only, values = "", documents or ()
     if documents is None:
         sought, times = _narrowed(rows, table, words, terms)
     else:
         sought, times = " OR ".join(terms), 1
-        only = f"AND +rowid IN (SELECT rowid FROM {table} WHERE document_id IN ({marks(documents)}))"  # noqa: S608
+        only = f"AND +f.rowid IN (SELECT rowid FROM {table} WHERE document_id IN ({marks(documents)}))"  # noqa: S608
+    phrase, count = _verbatim(query)
     # The rows themselves are looked up last: for every row that matches, it would take four times as long.
-    sql = f"""SELECT {columns}, -found.score / {times}
-              FROM (SELECT rowid, bm25({table}_fts) AS score FROM {table}_fts
-                    WHERE {table}_fts MATCH ? {only} ORDER BY score, rowid LIMIT ?) AS found
+    sql = f"""WITH verbatim AS MATERIALIZED (SELECT rowid, bm25({table}_fts) AS score FROM {table}_fts
+                                             WHERE {table}_fts MATCH ?)
+              SELECT {columns}, -found.score
+              FROM (SELECT f.rowid, bm25({table}_fts) / {times} + coalesce(verbatim.score, 0) * {count} AS score
+                    FROM {table}_fts f LEFT JOIN verbatim ON verbatim.rowid = f.rowid
+                    WHERE {table}_fts MATCH ? {only} ORDER BY score, f.rowid LIMIT ?) AS found
               JOIN {table} t ON t.rowid = found.rowid ORDER BY found.score, found.rowid"""  # noqa: S608  # constants only
-    return rows(sql, (sought, *values, top_k))
+    return rows(sql, (phrase, sought, *values, top_k))
 
 
-def _verbatim(rows: Rows, table: str, query: str) -> list[str]:
-    """The whole question as a phrase, if it stands anywhere: what stands nowhere costs as much to look for.
+def _verbatim(query: str) -> tuple[str, int]:
+    """The whole question as a phrase, and how often that counts: as often as it has words, if it has three or more.
 
-    Whoever types words of a document one after the other wants the page that has them so: they count three times.
+    Whoever types words of a document one after the other wants the page that has them so, however often other pages
+    have each of them.
     """
-    if len(found := tokens(query)) < 3:
-        return []
-    phrase = f'"{" ".join(found)}"'
-    return [phrase] * 3 if rows(f"SELECT 1 FROM {table}_fts WHERE {table}_fts MATCH ? LIMIT 1", (phrase,)) else []  # noqa: S608
+    found = tokens(query)
+    return f'"{" ".join(found)}"', len(found) if len(found) >= 3 else 0
 
 
 def _narrowed(rows: Rows, table: str, words: Sequence[str], terms: Sequence[str]) -> tuple[str, int]:

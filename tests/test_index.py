@@ -225,6 +225,14 @@ def test_words_in_the_order_of_the_question_outrank_the_same_words_apart(index: 
     assert pages_for(index, "revenue of the quay")[0] == ("verbatim.pdf", 1)
 
 
+def test_a_long_list_verbatim_outranks_pages_with_all_its_words_many_times(index: Index, tmp_path: Path) -> None:
+    words = [where + what for where in ("quay", "dock", "rotor", "keel") for what in ("side", "man", "oil")]
+    asked = " ".join(words)
+    sample(tmp_path, "balance.pdf", ". ".join(sorted(words) * 3), *["Nothing of it. " * 20] * 9).add_to(index)
+    sample(tmp_path, "list.pdf", f"It holds {asked}, as we said. {'More of that. ' * 15}").add_to(index)
+    assert pages_for(index, asked) == [("list.pdf", 1), ("balance.pdf", 1)]
+
+
 def test_scores_fall_and_more_mentions_score_higher(index: Index, library: dict[str, Document]) -> None:
     hits = index.match_pages("rotor", top_k=10)
     assert [score for _, score in hits] == sorted((score for _, score in hits), reverse=True)
