@@ -22,6 +22,15 @@ from mmrag.settings import Settings
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_configure() -> None:
+    """Each process of a parallel run keeps to its share of the cores, else each has threads and workers for all."""
+    name, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if name and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if count <= len(cores):
+            os.sched_setaffinity(0, cores[int(name.removeprefix("gw")) :: count])
+
+
 @pytest.fixture(autouse=True)
 def no_choices_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("MMRAG_", "OPENAI_"))]:

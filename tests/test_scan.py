@@ -111,6 +111,7 @@ def chart_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     return read(image, tmp_path_factory.mktemp("chart") / "chart.pdf")
 
 
+@pytest.mark.slow
 def test_a_scanned_chart_is_a_picture_with_its_labels(chart_page: Page) -> None:
     (picture,) = [region for region in chart_page.regions if region.kind is RegionKind.PICTURE]
     assert set("Alder Birch Cedar Downs Elder 100 200 300 400".split()) <= set(picture.text.split())
@@ -118,6 +119,7 @@ def test_a_scanned_chart_is_a_picture_with_its_labels(chart_page: Page) -> None:
     assert tuple(picture.box) == pytest.approx(tuple(expected), abs=0.1)
 
 
+@pytest.mark.slow
 def test_title_and_prose_stay_out_of_a_scanned_chart(chart_page: Page) -> None:
     (title,) = [region for region in chart_page.regions if "Visitors" in region.text]
     assert title.text == "Visitors of the islands"
@@ -127,6 +129,7 @@ def test_title_and_prose_stay_out_of_a_scanned_chart(chart_page: Page) -> None:
     assert all(region.kind is RegionKind.TEXT for region in prose)
 
 
+@pytest.mark.slow
 def test_scanned_prose_stays_prose(tmp_path: Path) -> None:
     image, pen = sheet()
     print_prose(pen, 140, 14)

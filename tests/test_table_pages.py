@@ -121,6 +121,7 @@ def test_chinese_cells_that_wrap_have_no_spaces(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_scan_gives_the_cells_through_ocr(tmp_path: Path) -> None:
     page = page_of(scanned(drawn(ENGLISH)), tmp_path / "a.pdf")
     table = table_of(page)
@@ -130,6 +131,7 @@ def test_a_scan_gives_the_cells_through_ocr(tmp_path: Path) -> None:
     assert_words_inside(page)
 
 
+@pytest.mark.slow
 def test_a_chinese_scan_gives_the_cells_through_ocr(tmp_path: Path) -> None:
     page = page_of(scanned(drawn(CHINESE, font="china-s", fontsize=11)), tmp_path / "a.pdf")
     assert rows_of(table_of(page)) == filled(CHINESE)
@@ -155,6 +157,7 @@ def test_a_cropped_page_has_the_same_cells_where_they_are_seen(tmp_path: Path, u
     assert_words_inside(page)
 
 
+@pytest.mark.slow
 def test_a_grid_without_words_is_no_table(tmp_path: Path) -> None:
     empty = [[""] * 4] * 4
     page = page_of(drawn(empty), tmp_path / "a.pdf")
