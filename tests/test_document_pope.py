@@ -264,6 +264,7 @@ def test_known_answers_give_the_numbers_computed_by_hand(questions: list[PageQue
     assert means["all"]["accuracy"] == pytest.approx(5 / 6)
 
 
+@pytest.mark.slow
 def test_a_model_is_shown_the_page_and_asked_once_for_what_is_there(
     index: Index, questions: list[PageQuestion], tmp_path: Path
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_second_ingest_starts_no_workers(own_store: Path, demo_documents: Path
         assert index.counts() == before
 
 
+@pytest.mark.slow
 def test_remove_and_ingest_again_gives_the_same_counts(own_store: Path, demo_documents: Path) -> None:
     with Index.open(own_store) as index:
         before = index.counts()
@@ -217,6 +218,7 @@ def test_nothing_of_the_store_inside_the_folder_is_ingested(shelf: tuple[Path, I
     assert len(report.results) == report.count(Outcome.UNCHANGED) == 6
 
 
+@pytest.mark.slow
 def test_a_changed_file_replaces_its_old_version_and_takes_its_name_along(tmp_path: Path, index: Index) -> None:
     path, other = pdf(tmp_path / "a.pdf", "lighthouse", "breakwater"), pdf(tmp_path / "b.pdf", "ferry")
     first = ingest_files(index, [path, other], ENCODERS, workers=1)

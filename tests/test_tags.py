@@ -190,6 +190,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], list[int]]:
     return of
 
 
+@pytest.mark.slow
 def test_a_picture_is_tagged_by_the_vector_it_is_found_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counting: Callable[[object], list[int]]
 ) -> None:

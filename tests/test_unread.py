@@ -54,6 +54,7 @@ def test_words_inside_a_picture_are_read_and_belong_to_it(document: pymupdf.Docu
     assert page.regions[0].text.startswith("The harbour lamp")
 
 
+@pytest.mark.slow
 def test_text_turned_into_outlines_is_read(tmp_path: Path) -> None:
     drawn = pymupdf.open()
     drawn.new_page().insert_textbox(
@@ -68,6 +69,7 @@ def test_text_turned_into_outlines_is_read(tmp_path: Path) -> None:
     assert "Baroda" in words_of(page)
 
 
+@pytest.mark.slow
 def test_an_invisible_layer_over_a_scan_is_read_anew(tmp_path: Path) -> None:
     document = pymupdf.open()
     page = document.new_page(width=450, height=150)
@@ -78,6 +80,7 @@ def test_an_invisible_layer_over_a_scan_is_read_anew(tmp_path: Path) -> None:
     assert words_of(found) == "LIGHTHOUSE"
 
 
+@pytest.mark.slow
 def test_an_invisible_layer_stays_where_nothing_else_can_be_read(tmp_path: Path) -> None:
     document = pymupdf.open()
     page = document.new_page(width=450, height=150)

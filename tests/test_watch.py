@@ -174,6 +174,7 @@ def test_folders_that_cannot_be_watched_say_so(folder: Path, monkeypatch: pytest
         list(batches([folder]))
 
 
+@pytest.mark.slow
 def test_a_file_that_fails_waits_for_its_change(folder: Path) -> None:
     found = batches([folder], exclude=folder / "store", settle=0.2)
     with Index.open(folder / "store", create=True) as index:
