@@ -46,13 +46,15 @@ def match(
 
 
 def _verbatim(query: str) -> tuple[str, int]:
-    """The whole question as a phrase, and how often that counts: as often as it has words, if it has three or more.
+    """The whole question as a phrase, and how often that counts: as often as it has words; empty for one or two.
 
     Whoever types words of a document one after the other wants the page that has them so, however often other pages
     have each of them.
     """
     found = tokens(query)
-    return f'"{" ".join(found)}"', len(found) if len(found) >= 3 else 0
+    if len(found) < 3:
+        found = []  # no row has an empty phrase, and none is looked for
+    return f'"{" ".join(found)}"', len(found)
 
 
 def _narrowed(rows: Rows, table: str, words: Sequence[str], terms: Sequence[str]) -> tuple[str, int]:
